@@ -1,0 +1,249 @@
+//! What a configuration means: stage two, without `Option`s that have no meaning.
+//!
+//! Stage one (`file`) is what was typed, with spans; `check` turns it into this and reports every
+//! culprit. Keys and defaults: README, "Configuration".
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::secret::Secret;
+
+/// Everything that takes effect.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub vault: Vault,
+    pub auto_auth: Option<AutoAuth>,
+    pub use_auto_auth_token: UseAutoAuthToken,
+    /// `None`: no `cache` block, everything is forwarded.
+    pub cache: Option<Cache>,
+    pub listeners: Vec<Listener>,
+    pub background: Background,
+    pub log: Log,
+    pub pid_file: Option<PathBuf>,
+    /// End with 0 once the first token was written to every sink.
+    pub exit_after_auth: bool,
+    /// How long a stop may take, in-flight requests included.
+    pub shutdown_timeout: Duration,
+    /// How long a request may wait for the first login.
+    pub startup_wait: Duration,
+    pub worker_threads: usize,
+}
+
+/// The Vault that is talked to.
+#[derive(Debug, Clone)]
+pub struct Vault {
+    /// `http://` or `https://`, host, optional port, optional base path (`https://host/vault`), no trailing slash.
+    pub address: String,
+    /// The namespace of Leasehold's own calls (login, renewals).
+    pub namespace: Option<String>,
+    pub tls: VaultTls,
+    /// The deadline of one forwarded request, up to its answer's head. Env `CLIENT_TIMEOUT`, 60 s.
+    pub timeout: Duration,
+    /// As the peers read `retry { num_retries }`: 0 or absent is 12, -1 is 0.
+    pub num_retries: u32,
+    /// Upstream HTTP proxy, only when configured (`VAULT_PROXY_ADDR`, `VAULT_HTTP_PROXY`).
+    pub http_proxy: Option<String>,
+    /// Upstream connections open at once.
+    pub max_conns: usize,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct VaultTls {
+    pub ca_cert: Option<PathBuf>,
+    /// PEM text (`VAULT_CACERT_BYTES`).
+    pub ca_pem: Option<String>,
+    pub ca_path: Option<PathBuf>,
+    pub client_cert: Option<PathBuf>,
+    pub client_key: Option<PathBuf>,
+    pub server_name: Option<String>,
+    pub danger_skip_verify: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct AutoAuth {
+    pub method: Method,
+    /// Without `auth/` trimmed and without slashes at the ends: `auth/approle`.
+    pub mount_path: String,
+    pub min_backoff: Duration,
+    pub max_backoff: Duration,
+    pub exit_on_err: bool,
+    pub sinks: Vec<Sink>,
+}
+
+#[derive(Debug, Clone)]
+pub enum Method {
+    AppRole(AppRole),
+    TokenFile { path: PathBuf },
+}
+
+#[derive(Debug, Clone)]
+pub struct AppRole {
+    pub role_id: CredentialSource,
+    /// `None`: log in by role id alone.
+    pub secret_id: Option<CredentialSource>,
+    pub remove_secret_id_file_after_reading: bool,
+    /// The `creation_path` that a response-wrapped secret id must have.
+    pub secret_id_response_wrapping_path: Option<String>,
+}
+
+/// Where a credential comes from; the name is what error messages quote.
+#[derive(Debug, Clone)]
+pub enum CredentialSource {
+    File(PathBuf),
+    /// The variable's name and the value it had at start (`None`: unset).
+    Env {
+        name: String,
+        value: Option<Secret>,
+    },
+}
+
+/// A plain file sink.
+#[derive(Debug, Clone)]
+pub struct Sink {
+    pub path: PathBuf,
+    pub mode: u32,
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum UseAutoAuthToken {
+    #[default]
+    Off,
+    /// Where the caller has none of its own.
+    WhenAbsent,
+    /// In place of the caller's own.
+    Force,
+}
+
+#[derive(Debug, Clone)]
+pub struct Cache {
+    /// Bytes of bodies and keys.
+    pub max_size: u64,
+    /// `None`: static secrets are not cached.
+    pub static_secrets: Option<StaticSecrets>,
+    pub leases: Leases,
+    /// Share the answers of identical logins.
+    pub logins: bool,
+    /// Share the answers of identical `auth/token/create*` calls.
+    pub token_create: bool,
+    pub paths: Vec<PathRule>,
+}
+
+#[derive(Debug, Clone)]
+pub struct StaticSecrets {
+    pub ttl: Duration,
+    pub max_stale: Duration,
+}
+
+#[derive(Debug, Clone)]
+pub struct Leases {
+    /// Fraction of the granted TTL, 0.1..=0.95.
+    pub renew_at: f64,
+    /// Fraction of what is left, 0.1..=0.95.
+    pub replace_at: f64,
+    pub min_remaining: Duration,
+    /// `None`: one TTL of the lease.
+    pub idle_ttl: Option<Duration>,
+    pub revoke_idle: bool,
+    pub revoke_on_exit: bool,
+}
+
+/// `path "glob" { ... }`: the first rule that matches decides. `*` matches any text, slashes too.
+#[derive(Debug, Clone)]
+pub struct PathRule {
+    pub glob: String,
+    pub mode: Option<PathMode>,
+    pub ttl: Option<Duration>,
+    pub max_stale: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PathMode {
+    Bypass,
+    Static,
+    Leased,
+}
+
+/// A TCP listener without TLS.
+#[derive(Debug, Clone)]
+pub struct Listener {
+    /// `host:port`; port 0 takes a free one.
+    pub address: String,
+    pub metrics_only: bool,
+    pub enable_quit: bool,
+    /// 412 unless `X-Vault-Request: true`, control endpoints included.
+    pub require_request_header: bool,
+    pub header_timeout: Duration,
+    pub idle_timeout: Duration,
+    pub max_connections: usize,
+}
+
+/// The token bucket of Leasehold's own calls to Vault.
+#[derive(Debug, Clone)]
+pub struct Background {
+    /// Calls per second, at least one in a hundred seconds.
+    pub rate: f64,
+    pub burst: u32,
+}
+
+#[derive(Debug, Clone)]
+pub struct Log {
+    pub level: LogLevel,
+    pub json: bool,
+    /// `None`: standard error alone.
+    pub file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogLevel {
+    Trace,
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+impl Default for Leases {
+    fn default() -> Self {
+        Self {
+            renew_at: 0.75,
+            replace_at: 0.85,
+            min_remaining: Duration::from_secs(10),
+            idle_ttl: None,
+            revoke_idle: false,
+            revoke_on_exit: false,
+        }
+    }
+}
+
+impl Default for StaticSecrets {
+    fn default() -> Self {
+        Self {
+            ttl: Duration::from_secs(300),
+            max_stale: Duration::from_secs(3600),
+        }
+    }
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self {
+            max_size: 64 * 1024 * 1024,
+            static_secrets: Some(StaticSecrets::default()),
+            leases: Leases::default(),
+            logins: true,
+            token_create: false,
+            paths: Vec::new(),
+        }
+    }
+}
+
+impl Default for Background {
+    fn default() -> Self {
+        Self {
+            rate: 10.0,
+            burst: 20,
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Every task has a name and an end: the only place that spawns.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// The tasks of one running Leasehold. Clones share them.
+///
+/// Long-lived tasks select on `stopping()`; `stop` asks them to end and waits for all within a deadline.
+#[derive(Debug, Clone, Default)]
+pub struct Tasks {
+    tracker: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Tasks {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Spawns `future` under `name`. A panic in it is logged under that name and ends that task alone.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place that spawns"
+    )]
+    pub fn spawn<F>(&self, name: &'static str, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        tokio::spawn(self.tracker.track_future(async move {
+            let _named = Named(name);
+            future.await
+        }))
+    }
+
+    /// Resolves once `stop` was called; long-lived tasks end then.
+    pub async fn stopping(&self) {
+        self.stop.cancelled().await;
+    }
+
+    pub fn is_stopping(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
+    /// How many tasks are alive.
+    pub fn alive(&self) -> usize {
+        self.tracker.len()
+    }
+
+    /// Asks all tasks to end and waits at most `within`. True when all have ended.
+    pub async fn stop(&self, within: Duration) -> bool {
+        self.stop.cancel();
+        self.tracker.close();
+        tokio::time::timeout(within, self.tracker.wait())
+            .await
+            .is_ok()
+    }
+}
+
+/// Reports, while it is dropped in a panic, which task that was. The panic's own text is not logged
+/// here: it may quote what it choked on.
+struct Named(&'static str);
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(task = self.0, "a task panicked and ended");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn stop_ends_tasks_that_watch_for_it_and_survives_a_panic() {
+        let tasks = Tasks::new();
+        let watching = tasks.clone();
+        tasks.spawn("watcher", async move { watching.stopping().await });
+        tasks.spawn("panics", async { panic!("on purpose") });
+        assert!(tasks.stop(Duration::from_secs(1)).await);
+        assert_eq!(tasks.alive(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn stop_gives_up_at_its_deadline() {
+        let tasks = Tasks::new();
+        tasks.spawn("stuck", std::future::pending::<()>());
+        assert!(!tasks.stop(Duration::from_secs(1)).await);
+    }
+}

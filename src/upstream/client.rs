@@ -1,0 +1,488 @@
+//! Pooled connections to one Vault address.
+//!
+//! Callers' requests and Leasehold's own calls have a pool each, so that a pile-up of the first never
+//! keeps a renewal from going out. Redirects are handed back, never followed.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{self, HeaderName, HeaderValue};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{Method, Request, Response, StatusCode, Uri};
+use http_body::Frame;
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use hyper_util::client::legacy;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::budget::Budget;
+use super::dial::{self, Connector};
+use super::{Body, refusal};
+use crate::config;
+use crate::error::{Error, Kind, Result};
+use crate::secret::Secret;
+use crate::vault::headers::{X_VAULT_NAMESPACE, X_VAULT_REQUEST, X_VAULT_TOKEN};
+
+/// One Vault, as everybody in this process reaches it. Clones share the pools.
+#[derive(Clone)]
+pub struct Upstream {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    forward: legacy::Client<Connector, Body>,
+    own: legacy::Client<Connector, Body>,
+    address: String,
+    scheme: Scheme,
+    authority: Authority,
+    /// The base path of the address, without a slash at its end; often empty.
+    base: String,
+    host: HeaderValue,
+    namespace: Option<HeaderValue>,
+    timeout: Duration,
+    /// One permit per upstream connection in use by callers.
+    places: Arc<Semaphore>,
+    budget: Budget,
+}
+
+/// One of Leasehold's own calls.
+#[derive(Debug)]
+pub struct Call<'a> {
+    pub method: Method,
+    /// With its leading `/v1/`, percent-encoded.
+    pub path: &'a str,
+    pub token: Option<&'a Secret>,
+    /// `None`: the configured namespace, if there is one.
+    pub namespace: Option<&'a str>,
+    /// JSON text. Plain bytes, since it holds credentials and must not go through a `Value`'s many copies.
+    pub body: Option<Bytes>,
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl<'a> Call<'a> {
+    pub fn new(method: Method, path: &'a str) -> Self {
+        Self {
+            method,
+            path,
+            token: None,
+            namespace: None,
+            body: None,
+            headers: Vec::new(),
+        }
+    }
+
+    #[must_use]
+    pub fn token(mut self, token: &'a Secret) -> Self {
+        self.token = Some(token);
+        self
+    }
+
+    #[must_use]
+    pub fn namespace(mut self, namespace: Option<&'a str>) -> Self {
+        self.namespace = namespace;
+        self
+    }
+
+    #[must_use]
+    pub fn body(mut self, json: impl Into<Bytes>) -> Self {
+        self.body = Some(json.into());
+        self
+    }
+}
+
+/// A good (2xx) answer to one of our own calls, read whole.
+pub struct Answer {
+    pub status: StatusCode,
+    pub body: Bytes,
+    /// When the request went out: lifetimes in the answer count from here, so that they are never
+    /// thought longer than they are.
+    pub asked_at: Instant,
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer")
+            .field("status", &self.status)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Upstream {
+    /// Reads the TLS files and prepares the pools; connects to nobody.
+    ///
+    /// # Errors
+    /// `Kind::File` where a certificate or key cannot be read, `Kind::BadRequest` never.
+    pub fn new(vault: &config::Vault, background: &config::Background) -> Result<Self> {
+        let uri: Uri = vault.address.parse().map_err(|error| {
+            Error::new(
+                Kind::Internal,
+                format!(
+                    "vault.address {:?} is not an address: {error}",
+                    vault.address
+                ),
+            )
+        })?;
+        let parts = uri.into_parts();
+        let scheme = parts.scheme.unwrap_or(Scheme::HTTP);
+        let authority = parts.authority.ok_or_else(|| {
+            Error::new(
+                Kind::Internal,
+                format!("vault.address {:?} has no host", vault.address),
+            )
+        })?;
+        let base = parts
+            .path_and_query
+            .map_or(String::new(), |p| p.path().trim_end_matches('/').to_owned());
+        let header = |text: &str| {
+            HeaderValue::from_str(text)
+                .map_err(|_| Error::new(Kind::Internal, format!("{text:?} cannot be a header")))
+        };
+        let host = header(authority.as_str())?;
+        let namespace = vault.namespace.as_deref().map(header).transpose()?;
+        let connector = dial::connector(vault)?;
+        Ok(Self {
+            shared: Arc::new(Shared {
+                forward: pool(connector.clone(), vault.max_conns),
+                own: pool(connector, 4),
+                address: vault.address.clone(),
+                scheme,
+                authority,
+                base,
+                host,
+                namespace,
+                timeout: vault.timeout,
+                places: Arc::new(Semaphore::new(vault.max_conns.max(1))),
+                budget: Budget::new(background.rate, background.burst),
+            }),
+        })
+    }
+
+    /// The address as configured, for messages.
+    pub fn address(&self) -> &str {
+        &self.shared.address
+    }
+
+    /// The token bucket of background calls. `call` passes it by itself; who uses `send` in the
+    /// background (replacing a credential) passes it first.
+    pub fn budget(&self) -> &Budget {
+        &self.shared.budget
+    }
+
+    /// Sends a caller's request: path, query, headers and body as they are, `Host` aside.
+    ///
+    /// The request's URI counts only by its path and query. A read whose pooled connection turns out to
+    /// be closed already is sent once more; nothing else is ever sent twice.
+    ///
+    /// # Errors
+    /// `Busy` when no connection is free in time, `Deadline`, `Unreachable`.
+    pub async fn send(&self, request: Request<Body>) -> Result<Response<UpstreamBody>> {
+        let shared = &self.shared;
+        let deadline = Instant::now() + shared.timeout;
+        let place = timeout_at(deadline, Arc::clone(&shared.places).acquire_owned())
+            .await
+            .map_err(|_| {
+                Error::new(
+                    Kind::Busy,
+                    format!(
+                        "all {} connections to Vault at {} have been in use for {} s",
+                        shared.places.available_permits(),
+                        shared.address,
+                        shared.timeout.as_secs()
+                    ),
+                )
+                .retry_after(Some(Duration::from_secs(1)))
+            })?
+            .map_err(|_| Error::new(Kind::Stopping, "Leasehold is shutting down"))?;
+        let (mut parts, body) = request.into_parts();
+        parts.uri = shared.target(parts.uri.path_and_query())?;
+        parts.version = http::Version::HTTP_11;
+        parts.headers.insert(header::HOST, shared.host.clone());
+        let spare = spare_copy(&parts, &body);
+        let first = timeout_at(
+            deadline,
+            shared.forward.request(Request::from_parts(parts, body)),
+        );
+        let answer = match first.await {
+            Err(_) => return Err(shared.too_slow()),
+            Ok(Err(error)) => match spare {
+                // A pooled connection that Vault closed between two requests.
+                Some(again) if broke_before_answering(&error) => {
+                    match timeout_at(deadline, shared.forward.request(again)).await {
+                        Err(_) => return Err(shared.too_slow()),
+                        Ok(again) => again.map_err(|error| shared.unreachable(&error))?,
+                    }
+                }
+                _ => return Err(shared.unreachable(&error)),
+            },
+            Ok(Ok(answer)) => answer,
+        };
+        Ok(answer.map(|incoming| UpstreamBody {
+            incoming,
+            _place: Some(place),
+        }))
+    }
+
+    /// Makes one of Leasehold's own calls, once, after passing the budget.
+    ///
+    /// # Errors
+    /// `Unreachable`, `Deadline`, and `Refused` for every answer that is not 2xx; a `Retry-After` is
+    /// kept by the error and silences the budget.
+    pub async fn call(&self, call: Call<'_>) -> Result<Answer> {
+        let shared = &self.shared;
+        shared.budget.acquire().await;
+        let request = shared.own_request(&call)?;
+        let asked_at = Instant::now();
+        let exchange = async {
+            let response = shared
+                .own
+                .request(request)
+                .await
+                .map_err(|error| shared.unreachable(&error))?;
+            let (head, body) = response.into_parts();
+            let body = Limited::new(body, LARGEST_OWN_ANSWER)
+                .collect()
+                .await
+                .map_err(|error| {
+                    Error::new(
+                        Kind::Unreachable,
+                        format!(
+                            "the answer of Vault at {} broke off: {error}",
+                            shared.address
+                        ),
+                    )
+                })?;
+            Ok((head, body.to_bytes()))
+        };
+        let (head, body) = timeout(shared.timeout.min(OWN_DEADLINE), exchange)
+            .await
+            .map_err(|_| shared.too_slow())??;
+        if head.status.is_success() {
+            return Ok(Answer {
+                status: head.status,
+                body,
+                asked_at,
+            });
+        }
+        let wait = refusal::retry_after(&head.headers);
+        if let Some(wait) = wait {
+            shared.budget.hold_until(Instant::now() + wait);
+        }
+        Err(Error::new(
+            Kind::Refused(head.status),
+            format!(
+                "Vault at {} answered {} to {} {}{}",
+                shared.address,
+                head.status.as_u16(),
+                call.method,
+                refusal::shown_path(call.path),
+                refusal::reasons(&body)
+            ),
+        )
+        .retry_after(wait))
+    }
+}
+
+impl Shared {
+    fn target(&self, path_and_query: Option<&PathAndQuery>) -> Result<Uri> {
+        let given = path_and_query.ok_or_else(|| {
+            Error::new(Kind::BadRequest, "the request has no path; ask for /v1/...")
+        })?;
+        let path_and_query = if self.base.is_empty() {
+            given.clone()
+        } else {
+            PathAndQuery::try_from(format!("{}{given}", self.base)).map_err(|_| {
+                Error::new(
+                    Kind::BadRequest,
+                    "the request's path cannot be put behind vault.address",
+                )
+            })?
+        };
+        Uri::builder()
+            .scheme(self.scheme.clone())
+            .authority(self.authority.clone())
+            .path_and_query(path_and_query)
+            .build()
+            .map_err(|error| Error::new(Kind::BadRequest, format!("the request's target: {error}")))
+    }
+
+    fn own_request(&self, call: &Call<'_>) -> Result<Request<Body>> {
+        let target = PathAndQuery::try_from(call.path)
+            .map_err(|_| Error::new(Kind::Internal, "a path of ours is not a path"))?;
+        let body = call.body.clone().map_or(Body::Empty, Body::Full);
+        let mut request = Request::new(body);
+        *request.method_mut() = call.method.clone();
+        *request.uri_mut() = self.target(Some(&target))?;
+        let headers = request.headers_mut();
+        headers.insert(header::HOST, self.host.clone());
+        headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
+        headers.insert(X_VAULT_REQUEST, HeaderValue::from_static("true"));
+        if call.body.is_some() {
+            headers.insert(
+                header::CONTENT_TYPE,
+                HeaderValue::from_static("application/json"),
+            );
+        }
+        match call.namespace {
+            Some(namespace) => {
+                headers.insert(X_VAULT_NAMESPACE, secret_value(namespace)?);
+            }
+            None => {
+                if let Some(namespace) = &self.namespace {
+                    headers.insert(X_VAULT_NAMESPACE, namespace.clone());
+                }
+            }
+        }
+        if let Some(token) = call.token {
+            headers.insert(X_VAULT_TOKEN, secret_value(token.expose())?);
+        }
+        for (name, value) in &call.headers {
+            headers.insert(name, value.clone());
+        }
+        Ok(request)
+    }
+
+    fn unreachable(&self, error: &legacy::Error) -> Error {
+        let why = root_cause(error);
+        let advice = if error.is_connect() {
+            "; is it running, and is the address right?"
+        } else {
+            "; the request may have been processed, so it was not sent again"
+        };
+        Error::new(
+            Kind::Unreachable,
+            format!("Vault at {} did not answer: {why}{advice}", self.address),
+        )
+        .retry_after(Some(Duration::from_secs(1)))
+    }
+
+    fn too_slow(&self) -> Error {
+        Error::new(
+            Kind::Deadline,
+            format!(
+                "Vault at {} did not answer within {} s",
+                self.address,
+                self.timeout.as_secs()
+            ),
+        )
+    }
+}
+
+fn pool(connector: Connector, idle: usize) -> legacy::Client<Connector, Body> {
+    legacy::Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(POOL_IDLE)
+        .pool_max_idle_per_host(idle)
+        .set_host(false)
+        .build(connector)
+}
+
+/// A token or namespace as a header; marked sensitive, so that no `Debug` shows it.
+fn secret_value(text: &str) -> Result<HeaderValue> {
+    let mut value = HeaderValue::from_str(text).map_err(|_| {
+        Error::new(
+            Kind::Credentials,
+            "the token or namespace holds characters no header can carry",
+        )
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// A second copy of a request that may safely be sent twice.
+fn spare_copy(parts: &http::request::Parts, body: &Body) -> Option<Request<Body>> {
+    let is_read = matches!(
+        parts.method.as_str(),
+        "GET" | "HEAD" | "LIST" | "OPTIONS" | "SCAN"
+    );
+    // Reading these may create a credential.
+    let may_mint = !crate::vault::path::is_plain_read(parts.uri.path());
+    let Body::Empty = body else { return None };
+    if !is_read || may_mint {
+        return None;
+    }
+    let mut copy = Request::new(Body::Empty);
+    *copy.method_mut() = parts.method.clone();
+    *copy.uri_mut() = parts.uri.clone();
+    *copy.headers_mut() = parts.headers.clone();
+    Some(copy)
+}
+
+/// The connection ended before one byte of an answer came.
+fn broke_before_answering(error: &legacy::Error) -> bool {
+    use std::error::Error as _;
+    if error.is_connect() {
+        return false;
+    }
+    let mut source = error.source();
+    while let Some(error) = source {
+        if let Some(error) = error.downcast_ref::<hyper::Error>() {
+            if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
+                return true;
+            }
+        }
+        if let Some(error) = error.downcast_ref::<std::io::Error>() {
+            return matches!(
+                error.kind(),
+                std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe
+            );
+        }
+        source = error.source();
+    }
+    false
+}
+
+/// The innermost cause: the one that says "Connection refused".
+fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
+/// The body of Vault's answer; while it lives it occupies one of the upstream places.
+#[derive(Debug)]
+pub struct UpstreamBody {
+    incoming: Incoming,
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+impl http_body::Body for UpstreamBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        Pin::new(&mut self.get_mut().incoming).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upstream")
+            .field("address", &self.shared.address)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Vault's Go server closes idle connections after five minutes; we let go first.
+const POOL_IDLE: Duration = Duration::from_secs(60);
+const OWN_DEADLINE: Duration = Duration::from_secs(30);
+const LARGEST_OWN_ANSWER: usize = 1024 * 1024;
+const USER_AGENT: &str = concat!("leasehold/", env!("CARGO_PKG_VERSION"));

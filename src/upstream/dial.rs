@@ -1,0 +1,216 @@
+//! Making connections: TCP, through an HTTP proxy where one is configured, TLS where the address says so.
+
+use std::future::Future;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::Uri;
+use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::proxy::Tunnel;
+use hyper_util::rt::TokioIo;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use tokio::net::TcpStream;
+use tower::{BoxError, Service};
+
+use crate::config;
+use crate::error::{Error, Kind, Result};
+
+pub(super) type Connector = HttpsConnector<Dial>;
+
+pub(super) fn connector(vault: &config::Vault) -> Result<Connector> {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(CONNECT_DEADLINE));
+    tcp.set_keepalive(Some(Duration::from_secs(30)));
+    let dial = match &vault.http_proxy {
+        None => Dial::Direct(tcp),
+        Some(proxy) => {
+            let uri: Uri = proxy.parse().map_err(|error| {
+                Error::new(Kind::Internal, format!("the HTTP proxy {proxy:?}: {error}"))
+            })?;
+            Dial::Tunnel(Tunnel::new(uri, tcp))
+        }
+    };
+    let builder = HttpsConnectorBuilder::new()
+        .with_tls_config(tls(&vault.tls)?)
+        .https_or_http();
+    let builder = match &vault.tls.server_name {
+        None => builder,
+        Some(name) => {
+            let name = ServerName::try_from(name.clone()).map_err(|_| {
+                Error::new(
+                    Kind::Internal,
+                    format!("tls_server_name {name:?} is not a host name"),
+                )
+            })?;
+            builder.with_server_name_resolver(FixedServerNameResolver::new(name))
+        }
+    };
+    Ok(builder.enable_http1().wrap_connector(dial))
+}
+
+/// TCP to Vault itself, or a CONNECT tunnel through a proxy.
+#[derive(Debug, Clone)]
+pub(super) enum Dial {
+    Direct(HttpConnector),
+    Tunnel(Tunnel<HttpConnector>),
+}
+
+impl Service<Uri> for Dial {
+    type Response = TokioIo<TcpStream>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        match self {
+            Self::Direct(tcp) => tcp.poll_ready(cx).map_err(Into::into),
+            Self::Tunnel(tunnel) => tunnel.poll_ready(cx).map_err(Into::into),
+        }
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        match self {
+            Self::Direct(tcp) => {
+                let connecting = tcp.call(uri);
+                Box::pin(async move { connecting.await.map_err(Into::into) })
+            }
+            Self::Tunnel(tunnel) => {
+                let connecting = tunnel.call(uri);
+                Box::pin(async move { connecting.await.map_err(Into::into) })
+            }
+        }
+    }
+}
+
+/// The system's roots and the configured ones; TLS 1.2 and 1.3 over ring.
+fn tls(tls: &config::VaultTls) -> Result<ClientConfig> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Error::new(Kind::Internal, format!("TLS: {error}")))?;
+    let builder = if tls.danger_skip_verify {
+        tracing::warn!(
+            "vault.tls_skip_verify is on: anybody on the way can read and change everything"
+        );
+        builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(DangerAcceptAny(provider)))
+    } else {
+        builder.with_root_certificates(roots(tls)?)
+    };
+    match (&tls.client_cert, &tls.client_key) {
+        (Some(cert), Some(key)) => {
+            let chain = certificates(cert)?;
+            let private = PrivateKeyDer::from_pem_file(key)
+                .map_err(|error| unreadable(key, "no private key in PEM form", &error))?;
+            builder
+                .with_client_auth_cert(chain, private)
+                .map_err(|error| unreadable(cert, "certificate and key do not go together", &error))
+        }
+        _ => Ok(builder.with_no_client_auth()),
+    }
+}
+
+fn roots(tls: &config::VaultTls) -> Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    for certificate in rustls_native_certs::load_native_certs().certs {
+        // One broken system root must not keep the others out.
+        let _added = roots.add(certificate);
+    }
+    let mut add = |path: &Path, found: Vec<CertificateDer<'static>>| {
+        for certificate in found {
+            roots
+                .add(certificate)
+                .map_err(|error| unreadable(path, "not a CA certificate", &error))?;
+        }
+        Ok(())
+    };
+    // As the peers: a file beats PEM text beats a directory.
+    if let Some(path) = &tls.ca_cert {
+        add(path, certificates(path)?)?;
+    } else if let Some(pem) = &tls.ca_pem {
+        let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+        let path = Path::new("the variable CACERT_BYTES");
+        add(
+            path,
+            found.map_err(|error| unreadable(path, "not PEM", &error))?,
+        )?;
+    } else if let Some(directory) = &tls.ca_path {
+        let entries = std::fs::read_dir(directory)
+            .map_err(|error| unreadable(directory, "cannot be listed", &error))?;
+        for entry in entries.flatten().filter(|entry| entry.path().is_file()) {
+            add(&entry.path(), certificates(&entry.path())?)?;
+        }
+    }
+    Ok(roots)
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path)
+        .map_err(|error| unreadable(path, "cannot be read", &error))?
+        .collect();
+    let found = found.map_err(|error| unreadable(path, "not PEM", &error))?;
+    if found.is_empty() {
+        return Err(Error::new(
+            Kind::File,
+            format!("{}: no certificate in PEM form in it", path.display()),
+        ));
+    }
+    Ok(found)
+}
+
+fn unreadable(path: &Path, what: &str, error: &dyn std::fmt::Display) -> Error {
+    Error::new(Kind::File, format!("{}: {what}: {error}", path.display()))
+}
+
+/// `tls_skip_verify`: signatures are checked, names and issuers are not.
+#[derive(Debug)]
+struct DangerAcceptAny(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for DangerAcceptAny {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+const CONNECT_DEADLINE: Duration = Duration::from_secs(10);

@@ -1,0 +1,15 @@
+//! The only room that talks to Vault.
+//!
+//! Two ways in: `Upstream::send` forwards a caller's request as it is, streamed both ways;
+//! `Upstream::call` makes one of Leasehold's own small JSON calls (login, renewal, look-up).
+
+mod body;
+mod budget;
+mod client;
+mod dial;
+mod refusal;
+
+pub use body::Body;
+pub use budget::Budget;
+pub use client::{Answer, Call, Upstream, UpstreamBody};
+pub use refusal::retry_after;
