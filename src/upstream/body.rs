@@ -2,10 +2,15 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use bytes::Bytes;
-use http_body::{Frame, SizeHint};
+use bytes::{Bytes, BytesMut};
+use http_body::{Body as _, Frame, SizeHint};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use tokio::time::timeout;
+
+use crate::error::{Error, Kind, Result};
 
 /// A request body. `Full` can be sent again, `Streamed` cannot.
 #[derive(Debug, Default)]
@@ -24,6 +29,53 @@ impl Body {
     pub fn streamed(rest: Incoming) -> Self {
         Self::Streamed { head: None, rest }
     }
+
+    /// Reads the body into memory if it is at most `limit` bytes; what is larger stays a stream, with
+    /// what was read in front.
+    ///
+    /// # Errors
+    /// `BadRequest` when the caller's body breaks off, or does not move for half a minute.
+    pub async fn read_ahead(self, limit: usize) -> Result<Self> {
+        let Self::Streamed { head, mut rest } = self else {
+            return Ok(self);
+        };
+        let announced = rest.size_hint().lower();
+        if announced > u64::try_from(limit).unwrap_or(u64::MAX) {
+            return Ok(Self::Streamed { head, rest });
+        }
+        if head.is_none() && rest.is_end_stream() {
+            return Ok(Self::Empty);
+        }
+        let mut read = BytesMut::from(head.unwrap_or_default().as_ref());
+        loop {
+            let frame = timeout(STALL, rest.frame())
+                .await
+                .map_err(|_| broke("did not move"))?;
+            match frame {
+                None if read.is_empty() => return Ok(Self::Empty),
+                None => return Ok(Self::Full(read.freeze())),
+                Some(Err(_)) => return Err(broke("broke off")),
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        read.extend_from_slice(&data);
+                    }
+                }
+            }
+            if read.len() > limit {
+                return Ok(Self::Streamed {
+                    head: Some(read.freeze()),
+                    rest,
+                });
+            }
+        }
+    }
+}
+
+fn broke(how: &str) -> Error {
+    Error::new(
+        Kind::BadRequest,
+        format!("the request's body {how} before its end"),
+    )
 }
 
 impl http_body::Body for Body {
@@ -80,3 +132,6 @@ impl http_body::Body for Body {
 fn length(bytes: &Bytes) -> u64 {
     u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }
+
+/// A body that brings nothing for this long is given up.
+const STALL: Duration = Duration::from_secs(30);

@@ -1,4 +1,408 @@
-//! x
-pub fn is_plain_read(_path: &str) -> bool {
-    false
+//! What a request's path asks for: `/v1/<namespaces>/<mount>/...` read without knowing which mounts exist.
+//!
+//! Namespaces may stand in the path, so `sys/` and `auth/` are looked for behind leading segments, but
+//! not behind one that only a secret engine has (`data`, `creds`, ...). Taking a secret for a system path
+//! costs a cache hit; the other way round would cost correctness, so doubt goes that way.
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+
+/// A request's path under `/v1/`, in one canonical form: percent-decoded, namespace in front, single
+/// slashes, none at either end. Used for rules and invalidation; what goes on the wire is the original.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiPath {
+    canonical: String,
+    /// Where the part behind the namespaces begins, as far as that can be told.
+    kind: Kind,
+}
+
+/// What kind of call a path is, whatever the method.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// `auth/<mount>/login...`
+    Login,
+    /// `auth/token/create...`
+    TokenCreate,
+    /// `auth/token/renew`, `renew-self`, `renew-accessor`
+    TokenRenew(Named),
+    /// `auth/token/revoke`, `revoke-self`, `revoke-accessor`, `revoke-orphan`
+    TokenRevoke { named: Named, orphan: bool },
+    /// `auth/token/lookup...`
+    TokenLookup,
+    /// `sys/leases/renew[/id]`, `sys/renew[/id]`; the id where it is in the path
+    LeaseRenew(Option<String>),
+    /// `sys/leases/revoke[/id]`, `sys/revoke[/id]`
+    LeaseRevoke(Option<String>),
+    /// `sys/leases/revoke-prefix/<prefix>`, `revoke-force`, and the old `sys/revoke-...`
+    LeaseRevokePrefix(String),
+    /// `sys/internal/ui/mounts[/path]`: the look-up in front of KV commands
+    UiMounts,
+    /// Whatever changes who may read what, or where it lies: mounts, auth methods, policies, namespaces, identity
+    Access,
+    /// `sys/wrapping/...`
+    Wrapping,
+    /// Answered without a token: health, seal status, init, leader
+    Unauthenticated,
+    /// Any other `sys/` or `auth/` path
+    System,
+    /// A path of a secret engine
+    Secret,
+}
+
+/// How a call on `auth/token/` names the token it is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Named {
+    /// The token that the request carries.
+    Caller,
+    /// `{"token": ...}` in the body, or in the path in old clients.
+    Token(Option<String>),
+    /// `{"accessor": ...}` in the body, or in the path in old clients.
+    Accessor(Option<String>),
+}
+
+impl ApiPath {
+    /// `None` for what is not under `/v1/`. `namespace` is the header's text.
+    pub fn parse(path: &str, namespace: Option<&str>) -> Option<Self> {
+        let rest = path.strip_prefix("/v1/")?;
+        let mut canonical = String::with_capacity(rest.len() + 16);
+        append_segments(&mut canonical, canonical_namespace(namespace));
+        append_segments(&mut canonical, &decoded(rest));
+        let kind = classify(&canonical);
+        Some(Self { canonical, kind })
+    }
+
+    pub fn canonical(&self) -> &str {
+        &self.canonical
+    }
+
+    pub fn kind(&self) -> &Kind {
+        &self.kind
+    }
+
+    pub fn is_login(&self) -> bool {
+        self.kind == Kind::Login
+    }
+
+    /// The paths whose cached answers a write to this one makes wrong: itself, its other views (KV v2 has
+    /// data, metadata, subkeys), and every list above. May name more than exist, never fewer.
+    pub fn touched_by_write(&self) -> Vec<String> {
+        let segments: Vec<&str> = self.canonical.split('/').collect();
+        let mut touched = ancestors(&segments);
+        for (at, segment) in segments.iter().enumerate().skip(1) {
+            let (Some(mount), Some(rest)) = (segments.get(..at), segments.get(at + 1..)) else {
+                continue;
+            };
+            let views: &[&str] = match *segment {
+                "data" | "metadata" | "delete" | "undelete" | "destroy" | "subkeys"
+                | "detailed-metadata" => &["data", "metadata", "subkeys", "detailed-metadata"],
+                "static-roles" | "rotate-role" => &["static-creds"],
+                "static-role" => &["static-cred"],
+                _ => continue,
+            };
+            for view in views {
+                let mut path = mount.to_vec();
+                path.push(view);
+                path.extend_from_slice(rest);
+                touched.extend(ancestors(&path));
+            }
+        }
+        touched.sort_unstable();
+        touched.dedup();
+        touched
+    }
+
+    /// Is this a KV v2 path by its look? (`<mount>/data/...`, `<mount>/metadata/...`)
+    pub fn looks_like_kv2(&self) -> bool {
+        self.canonical.split('/').skip(1).any(|segment| {
+            matches!(
+                segment,
+                "data" | "metadata" | "subkeys" | "detailed-metadata"
+            )
+        })
+    }
+}
+
+/// The header's namespace in one form: no slashes at its ends, the root as nothing.
+pub fn canonical_namespace(header: Option<&str>) -> &str {
+    match header.map_or("", |text| text.trim().trim_matches('/')) {
+        "root" => "",
+        other => other,
+    }
+}
+
+/// A read that surely creates nothing, so that it may be sent again when the first try broke.
+pub fn is_plain_read(path: &str) -> bool {
+    ApiPath::parse(path, None).is_some_and(|path| match path.kind() {
+        Kind::UiMounts | Kind::Unauthenticated | Kind::TokenLookup => true,
+        Kind::Secret => path.looks_like_kv2(),
+        Kind::Login
+        | Kind::TokenCreate
+        | Kind::TokenRenew(_)
+        | Kind::TokenRevoke { .. }
+        | Kind::LeaseRenew(_)
+        | Kind::LeaseRevoke(_)
+        | Kind::LeaseRevokePrefix(_)
+        | Kind::Access
+        | Kind::Wrapping
+        | Kind::System => false,
+    })
+}
+
+/// The path itself and everything above it, by name.
+fn ancestors(segments: &[&str]) -> Vec<String> {
+    (1..=segments.len())
+        .filter_map(|end| segments.get(..end))
+        .map(|head| head.join("/"))
+        .collect()
+}
+
+fn decoded(text: &str) -> Cow<'_, str> {
+    percent_decode_str(text).decode_utf8_lossy()
+}
+
+fn append_segments(canonical: &mut String, text: &str) {
+    for segment in text
+        .split('/')
+        .filter(|segment| !segment.is_empty() && *segment != ".")
+    {
+        if segment == ".." {
+            let end = canonical.rfind('/').unwrap_or(0);
+            canonical.truncate(end);
+            continue;
+        }
+        if !canonical.is_empty() {
+            canonical.push('/');
+        }
+        canonical.push_str(segment);
+    }
+}
+
+fn classify(canonical: &str) -> Kind {
+    let segments: Vec<&str> = canonical.split('/').collect();
+    for (at, segment) in segments.iter().enumerate() {
+        let rest = segments.get(at + 1..).unwrap_or_default();
+        match *segment {
+            "sys" => return classify_sys(rest),
+            "auth" if !rest.is_empty() => return classify_auth(rest),
+            "identity" if at == 0 => return Kind::Access,
+            _ if at > 0 && is_engine_segment(segment) => return Kind::Secret,
+            _ => {}
+        }
+    }
+    Kind::Secret
+}
+
+/// Segments behind which `sys` and `auth` are just names of secrets.
+fn is_engine_segment(segment: &str) -> bool {
+    matches!(
+        segment,
+        "data"
+            | "metadata"
+            | "subkeys"
+            | "delete"
+            | "undelete"
+            | "destroy"
+            | "detailed-metadata"
+            | "creds"
+            | "static-creds"
+            | "roles"
+            | "config"
+            | "keys"
+            | "issue"
+            | "sign"
+    )
+}
+
+fn classify_sys(rest: &[&str]) -> Kind {
+    let tail = |from: usize| {
+        let text = rest.get(from..).unwrap_or_default().join("/");
+        (!text.is_empty()).then_some(text)
+    };
+    match rest {
+        ["leases", "renew", ..] => Kind::LeaseRenew(tail(2)),
+        ["renew", ..] => Kind::LeaseRenew(tail(1)),
+        ["leases", "revoke", ..] => Kind::LeaseRevoke(tail(2)),
+        ["revoke", ..] => Kind::LeaseRevoke(tail(1)),
+        ["leases", "revoke-prefix" | "revoke-force", ..] => {
+            Kind::LeaseRevokePrefix(tail(2).unwrap_or_default())
+        }
+        ["revoke-prefix" | "revoke-force", ..] => {
+            Kind::LeaseRevokePrefix(tail(1).unwrap_or_default())
+        }
+        ["internal", "ui", "mounts", ..] => Kind::UiMounts,
+        [
+            "mounts" | "auth" | "remount" | "policy" | "policies" | "namespaces" | "raw" | "seal",
+            ..,
+        ] => Kind::Access,
+        ["wrapping", ..] => Kind::Wrapping,
+        [
+            "health" | "seal-status" | "init" | "leader" | "unseal" | "generate-root" | "rekey",
+            ..,
+        ] => Kind::Unauthenticated,
+        _ => Kind::System,
+    }
+}
+
+fn classify_auth(rest: &[&str]) -> Kind {
+    let in_path = |from: usize| rest.get(from).map(|text| (*text).to_owned());
+    match rest {
+        ["token", "create" | "create-orphan", ..] => Kind::TokenCreate,
+        ["token", "renew", ..] => Kind::TokenRenew(Named::Token(in_path(2))),
+        ["token", "renew-self", ..] => Kind::TokenRenew(Named::Caller),
+        ["token", "renew-accessor", ..] => Kind::TokenRenew(Named::Accessor(in_path(2))),
+        ["token", "revoke", ..] => Kind::TokenRevoke {
+            named: Named::Token(in_path(2)),
+            orphan: false,
+        },
+        ["token", "revoke-self", ..] => Kind::TokenRevoke {
+            named: Named::Caller,
+            orphan: false,
+        },
+        ["token", "revoke-accessor", ..] => Kind::TokenRevoke {
+            named: Named::Accessor(in_path(2)),
+            orphan: false,
+        },
+        ["token", "revoke-orphan", ..] => Kind::TokenRevoke {
+            named: Named::Token(in_path(2)),
+            orphan: true,
+        },
+        ["token", "lookup" | "lookup-self" | "lookup-accessor", ..] => Kind::TokenLookup,
+        ["token", ..] => Kind::System,
+        // `auth/<mount>/login`, where a mount may have slashes; `login/<user>` behind it.
+        [_, rest @ ..] if rest.iter().any(|segment| *segment == "login") => Kind::Login,
+        _ => Kind::System,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn kind(path: &str) -> Kind {
+        ApiPath::parse(path, None).unwrap().kind
+    }
+
+    #[test]
+    fn namespaces_in_header_and_path_agree() {
+        let by_path = ApiPath::parse("/v1/team/a/secret/data/x", None).unwrap();
+        for (path, header) in [
+            ("/v1/secret/data/x", "team/a/"),
+            ("/v1/secret/data/x", "/team/a"),
+            ("/v1/a/secret//data/%78", "team"),
+            ("/v1/a/secret/data/x/", "team/"),
+        ] {
+            assert_eq!(
+                ApiPath::parse(path, Some(header)).unwrap(),
+                by_path,
+                "{path} {header}"
+            );
+        }
+        let root = ApiPath::parse("/v1/kv/x", None).unwrap();
+        for header in ["", "root", "/", "root/"] {
+            assert_eq!(ApiPath::parse("/v1/kv/x", Some(header)).unwrap(), root);
+        }
+    }
+
+    #[test]
+    fn kinds_of_calls() {
+        let id = Some("database/creds/app/abc".to_owned());
+        for (path, expected) in [
+            ("/v1/auth/approle/login", Kind::Login),
+            ("/v1/team/auth/userpass/login/bob", Kind::Login),
+            ("/v1/auth/deep/mount/login", Kind::Login),
+            ("/v1/auth/approle/role/app", Kind::System),
+            ("/v1/auth/token/create-orphan", Kind::TokenCreate),
+            ("/v1/auth/token/renew-self", Kind::TokenRenew(Named::Caller)),
+            (
+                "/v1/auth/token/renew-self/",
+                Kind::TokenRenew(Named::Caller),
+            ),
+            ("/v1/auth/token/renew", Kind::TokenRenew(Named::Token(None))),
+            (
+                "/v1/auth/token/revoke-orphan",
+                Kind::TokenRevoke {
+                    named: Named::Token(None),
+                    orphan: true,
+                },
+            ),
+            ("/v1/auth//token/lookup-self", Kind::TokenLookup),
+            ("/v1/sys/leases/renew", Kind::LeaseRenew(None)),
+            (
+                "/v1/sys/leases/revoke/database/creds/app/abc",
+                Kind::LeaseRevoke(id.clone()),
+            ),
+            (
+                "/v1/team/sys/revoke/database/creds/app/abc",
+                Kind::LeaseRevoke(id),
+            ),
+            (
+                "/v1/sys/leases/revoke-force/database/creds",
+                Kind::LeaseRevokePrefix("database/creds".into()),
+            ),
+            (
+                "/v1/sys/revoke-prefix/aws",
+                Kind::LeaseRevokePrefix("aws".into()),
+            ),
+            ("/v1/sys/internal/ui/mounts/secret/app", Kind::UiMounts),
+            ("/v1/sys/health", Kind::Unauthenticated),
+            ("/v1/sys/policies/acl/app", Kind::Access),
+            ("/v1/secret/data/sys/health", Kind::Secret),
+            ("/v1/secret/metadata/auth/x/login", Kind::Secret),
+            ("/v1/database/creds/auth", Kind::Secret),
+            ("/v1/kv/app", Kind::Secret),
+        ] {
+            assert_eq!(kind(path), expected, "{path}");
+        }
+        assert_eq!(ApiPath::parse("/ui/vault", None), None);
+    }
+
+    #[test]
+    fn a_write_touches_all_views_and_the_lists_above() {
+        let touched = |path: &str| ApiPath::parse(path, None).unwrap().touched_by_write();
+        let v2 = touched("/v1/secret/delete/a/b");
+        for path in [
+            "secret/data/a/b",
+            "secret/metadata/a/b",
+            "secret/metadata/a",
+            "secret/metadata",
+            "secret/subkeys/a/b",
+        ] {
+            assert!(v2.contains(&path.to_owned()), "{path} not in {v2:?}");
+        }
+        let v1 = touched("/v1/kv/a/b");
+        for path in ["kv/a/b", "kv/a", "kv"] {
+            assert!(v1.contains(&path.to_owned()));
+        }
+        assert!(touched("/v1/team/secret/data/x").contains(&"team/secret/metadata/x".to_owned()));
+        assert!(
+            touched("/v1/database/rotate-role/r").contains(&"database/static-creds/r".to_owned())
+        );
+        // A mount that is itself called `data`.
+        assert!(touched("/v1/data/data/x").contains(&"data/metadata/x".to_owned()));
+    }
+
+    #[test]
+    fn plain_reads_are_only_what_surely_mints_nothing() {
+        assert!(is_plain_read("/v1/secret/data/x"));
+        assert!(is_plain_read("/v1/sys/health"));
+        assert!(!is_plain_read("/v1/database/creds/app"));
+        assert!(!is_plain_read("/v1/kv/app"));
+        assert!(!is_plain_read("/v1/sys/wrapping/unwrap"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_path_is_read_without_panic_and_canonical_again(path in "[/a-z.%0-9A-F]{0,40}") {
+            if let Some(parsed) = ApiPath::parse(&format!("/v1/{path}"), None) {
+                let canonical = parsed.canonical();
+                prop_assert!(!canonical.starts_with('/') && !canonical.ends_with('/'));
+                prop_assert!(!canonical.contains("//"));
+                if !canonical.is_empty() {
+                    prop_assert!(parsed.touched_by_write().contains(&canonical.to_owned()));
+                }
+            }
+        }
+    }
 }
