@@ -5,6 +5,7 @@
 pub mod backoff;
 pub mod config;
 pub mod error;
+pub mod hcl;
 pub mod lease;
 pub mod life;
 pub mod secret;

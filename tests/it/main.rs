@@ -1,2 +1,3 @@
-#[test]
-fn placeholder() {}
+//! The one integration binary, over the public API.
+
+mod hcl_fixtures;
