@@ -270,3 +270,84 @@ impl Reader<'_> {
         SyntaxError::at(span, message).related(open, format!("inside this `{sign}`"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{ValueKind, parse, position};
+
+    #[test]
+    fn structure_is_natural() {
+        let text = "\u{feff} {\"a\": {\"b\": [{\"c\": null}, 1,], \"b\": -1.5e1},\n}\n";
+        let object = parse(text).unwrap();
+        assert_eq!(
+            format!("{object:?}"),
+            r#"["a" ["b" [["c" null], number(***)], "b" number(***)]]"#
+        );
+        let inner = &object.items[0].value;
+        assert_eq!(
+            inner.span.of(text),
+            "{\"b\": [{\"c\": null}, 1,], \"b\": -1.5e1}"
+        );
+        assert_eq!(object.items[0].keys[0].span.of(text), "\"a\"");
+    }
+
+    #[test]
+    fn strings() {
+        for (typed, meant) in [
+            (r#""\"\\\/\b\f\n\r\t\u00e9""#, "\"\\/\x08\x0c\n\r\té"),
+            (r#""\ud83d\ude00""#, "😀"),
+            (r#""${foo \u007b""#, "${foo {"),
+            ("\"\u{7f}é\"", "\u{7f}é"),
+        ] {
+            let object = parse(&format!("{{\"a\": {typed}}}")).unwrap();
+            let ValueKind::String(found) = &object.items[0].value.kind else {
+                panic!("{typed}");
+            };
+            assert_eq!(found, meant);
+        }
+    }
+
+    #[test]
+    fn broken_json_is_refused_where_it_breaks() {
+        for (text, place, message) in [
+            ("{\"a\": 1\n \"b\": 2}", "2:2", "expected `,` or `}`"),
+            ("{\"a\": [1 2]}", "1:10", "expected `,` or `]`"),
+            ("{\n\"a\": {\"b\": 1}\n", "1:1", "this `{` is never closed"),
+            ("{\"a\": [1,", "1:7", "this `[` is never closed"),
+            ("{\"a\":", "1:1", "this `{` is never closed"),
+            ("{\"a\": 1} x", "1:10", "text after the end"),
+            ("{\"a\": 1}}", "1:9", "text after the end"),
+            ("{\"a\": 1,,}", "1:9", "a key in double quotes"),
+            ("{,}", "1:2", "a key in double quotes"),
+            ("{\"a\": [,]}", "1:8", "expected a value"),
+            ("{a: 1}", "1:2", "a key in double quotes"),
+            ("{'a': 1}", "1:2", "double quotes only"),
+            ("{\"a\" = 1}", "1:6", "`:` after the key"),
+            ("{\"a\": yes}", "1:7", "stand bare"),
+            ("{\"a\": True}", "1:7", "expected a value"),
+            ("{// x\n}", "1:2", "no comments"),
+            ("{\"a\": 0640}", "1:7", "octal needs quotes"),
+            ("{\"a\": 1.}", "1:7", "not a JSON number"),
+            ("{\"a\": -}", "1:7", "not a JSON number"),
+            ("{\"a\": 1e}", "1:7", "not a JSON number"),
+            ("{\"a\": .5}", "1:7", "expected a value"),
+            ("{\"a\": 99999999999999999999}", "1:7", "64 bits"),
+            ("{\"a\": 1e999}", "1:7", "64 bits"),
+            ("{\"a\": \"x\n\"}", "1:7", "never closed"),
+            ("{\"a\": \"x\ty\"}", "1:9", "\\u0009"),
+            ("{\"a\": \"\\x41\"}", "1:8", "unknown escape"),
+            ("{\"a\": \"\\ud83d\"}", "1:8", "a pair"),
+            ("{\"a\": \"\\ud83d\\u0041\"}", "1:8", "a pair"),
+            ("{\"a\": \"\\ude00\"}", "1:8", "a pair"),
+        ] {
+            let error = parse(text).unwrap_err();
+            let at = position(text, error.span.start);
+            assert_eq!(format!("{}:{}", at.line, at.column), place, "{text:?}");
+            assert!(
+                error.message.contains(message),
+                "{text:?}: {}",
+                error.message
+            );
+        }
+    }
+}

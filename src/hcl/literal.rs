@@ -299,3 +299,167 @@ fn int(text: &str, span: Span) -> Result<ValueKind, SyntaxError> {
         .map(ValueKind::Int)
         .map_err(|_| SyntaxError::at(span, "this number does not fit into 64 bits"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{ValueKind, parse};
+
+    /// The one value of `a = ...`, or the start of the error and its message.
+    fn value(text: &str) -> Result<ValueKind, (usize, String)> {
+        let mut object = parse(text).map_err(|error| (error.span.start, error.message))?;
+        Ok(object.items.remove(0).value.kind)
+    }
+
+    fn text_of(text: &str) -> String {
+        match value(text) {
+            Ok(ValueKind::String(text)) => text,
+            Ok(other) => panic!("{text:?}: {other:?}"),
+            Err((at, message)) => panic!("{text:?}: {at} {message}"),
+        }
+    }
+
+    #[test]
+    fn escapes_and_interpolations() {
+        for (typed, meant) in [
+            (r#""\a\b\f\n\r\t\v\\\"""#, "\x07\x08\x0c\n\r\t\x0b\\\""),
+            (r#""\101\x41\u0041\U00000041\xc3\xa9""#, "AAAAé"),
+            (r#""a ${foo("bar")} c""#, r#"a ${foo("bar")} c"#),
+            (r#""${\n \" {}} \n""#, "${\\n \\\" {}} \n"),
+            ("\"${\r\n}\"", "${\n}"),
+            (r#""$${x} $ { } %{ $\x7b""#, "$${x} $ { } %{ ${"),
+            ("\"tab\there\"", "tab\there"),
+            (r#""{{ .Data.data.pw }}""#, "{{ .Data.data.pw }}"),
+        ] {
+            assert_eq!(text_of(&format!("a = {typed}")), meant, "{typed}");
+        }
+    }
+
+    #[test]
+    fn strings_that_are_none() {
+        for (typed, at, message) in [
+            ("\"x\nb = \"y\"", 4, "must end on its line"),
+            ("\"x", 4, "must end on its line"),
+            ("\"x\\", 6, "unknown escape"),
+            ("\"x ${foo\"", 7, "`${` is never closed"),
+            (r#""\d""#, 5, "unknown escape"),
+            (r#""${\d}""#, 7, "unknown escape"),
+            (r#""\'""#, 5, "unknown escape"),
+            (r#""\x4g""#, 5, "two hexadecimal digits"),
+            (r#""\400""#, 5, "up to 377"),
+            (r#""\u12""#, 5, "four hexadecimal digits"),
+            (r#""\U00110000""#, 5, "no such character"),
+            (r#""\xff""#, 4, "UTF-8"),
+        ] {
+            let (found_at, found) = value(&format!("a = {typed}")).unwrap_err();
+            assert_eq!(found_at, at, "{typed}: {found}");
+            assert!(found.contains(message), "{typed}: {found}");
+        }
+    }
+
+    #[test]
+    fn heredocs_are_raw() {
+        for (typed, meant) in [
+            ("<<E\nE\n", ""),
+            ("<<E\nx\nE", "x\n"),
+            ("<<E\r\nx\r\n\r\nE\r\n", "x\n\n"),
+            ("<<E\n\\n ${ %{ \" }\nEE\nE\n", "\\n ${ %{ \" }\nEE\n"),
+            // Blanks before the marker belong to the text, as the peer reads it.
+            ("<<E\nx\n  E\n", "x\n  "),
+            ("<<-E\n  x\n    y\n  E\n", "x\n  y\n"),
+            ("<<-E\n\tx\n\tE\n", "x\n"),
+            ("<<-E\n  x\n\n  E\n", "  x\n\n"),
+            ("<<-E\nx\n  E\n", "x\n"),
+            ("<<-E\nE\n E\n", "E\n"),
+        ] {
+            let text = format!("a = {typed}");
+            assert_eq!(text_of(&text), meant, "{typed:?}");
+            let span = parse(&text).unwrap().items[0].value.span;
+            assert!(span.of(&text).ends_with('E'), "{typed:?}");
+        }
+        assert_eq!(parse("a = [<<E\nx\nE\n, 1]\nb = 2").unwrap().items.len(), 2);
+    }
+
+    #[test]
+    fn heredocs_that_are_none() {
+        for (typed, at, message, related) in [
+            ("<<E\nx\n", 4, "never closed", None),
+            ("<<E\nx\nE \n", 4, "never closed", Some("behind the name")),
+            ("<<-E\nx\nE\n}", 4, "never closed", Some("were indented")),
+            ("<<E \nx\nE\n", 7, "not even a blank", None),
+            ("<< E\nx\nE\n", 4, "right behind", None),
+            ("<E\nx\nE\n", 4, "<<NAME", None),
+        ] {
+            let error = parse(&format!("a = {typed}")).unwrap_err();
+            assert_eq!(error.span.start, at, "{typed:?}");
+            assert!(
+                error.message.contains(message),
+                "{typed:?}: {}",
+                error.message
+            );
+            match (related, error.related) {
+                (None, None) => {}
+                (Some(wanted), Some((span, found))) => {
+                    assert!(found.contains(wanted), "{found}");
+                    assert!(span.start > at + 4);
+                }
+                (wanted, found) => panic!("{typed:?}: {wanted:?} {found:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn numbers() {
+        for (typed, meant) in [
+            ("0640", 416),
+            ("-0640", -416),
+            ("0x1F", 31),
+            ("-0X10", -16),
+            ("0", 0),
+            ("00", 0),
+            ("-0", 0),
+            ("9223372036854775807", i64::MAX),
+            ("-9223372036854775808", i64::MIN),
+        ] {
+            let found = value(&format!("a = {typed}")).unwrap();
+            assert!(
+                matches!(found, ValueKind::Int(number) if number == meant),
+                "{typed}"
+            );
+        }
+        for (typed, meant) in [
+            ("1.5", 1.5),
+            ("-1.5", -1.5),
+            ("1.", 1.0),
+            (".5", 0.5),
+            ("1e3", 1e3),
+            ("1.e3", 1e3),
+            ("1E-2", 0.01),
+            ("0640.5", 640.5),
+            ("08e1", 80.0),
+        ] {
+            let found = value(&format!("a = {typed}")).unwrap();
+            assert!(
+                matches!(found, ValueKind::Float(number) if number.to_bits() == f64::to_bits(meant)),
+                "{typed}"
+            );
+        }
+        for (typed, message) in [
+            ("0689", "octal"),
+            ("0x", "hexadecimal"),
+            ("0xx1", "hexadecimal"),
+            ("1e", "exponent"),
+            ("1e999", "too large"),
+            ("9223372036854775808", "64 bits"),
+            ("30s", "double quotes"),
+            ("1_000", "double quotes"),
+            ("1.2.3", "double quotes"),
+            ("0o17", "double quotes"),
+            ("-.5", "`-`"),
+            ("+1", "`+`"),
+        ] {
+            let (at, found) = value(&format!("a = {typed}")).unwrap_err();
+            assert_eq!(at, 4, "{typed}");
+            assert!(found.contains(message), "{typed}: {found}");
+        }
+    }
+}

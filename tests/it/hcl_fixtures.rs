@@ -4,6 +4,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use proptest::prelude::*;
+use proptest::sample::Index;
+
 use leasehold::hcl::{Item, Object, Value, ValueKind, parse, position, print};
 use serde_json::{Map, Value as Json, json};
 
@@ -34,6 +37,47 @@ fn every_fixture_has_gos_verdict_and_value() {
     }
     let files = fs::read_dir(folder()).unwrap().count();
     assert_eq!(inputs, files - 1, "every file has its line in expected.tsv");
+}
+
+proptest! {
+    /// Whatever happens to a file in an editor: read or refused, and what is read survives printing.
+    #[test]
+    fn a_damaged_fixture_never_panics(
+        file in any::<Index>(),
+        damage in prop::collection::vec((any::<Index>(), 0..6_usize, "[{}=,\"$<#\\\\\n\ra-c0-9:\\[\\] ]{0,4}"), 1..5),
+    ) {
+        let mut text = file.get(&texts()).clone();
+        for (at, len, insert) in damage {
+            let at = floor(&text, at.index(text.len() + 1));
+            let end = floor(&text, (at + len).min(text.len()));
+            text.replace_range(at..end, &insert);
+        }
+        match parse(&text) {
+            Ok(object) => {
+                let again = parse(&print(&object));
+                prop_assert!(again.is_ok_and(|again| again.same_value(&object)));
+            }
+            Err(error) => prop_assert!(text.get(error.span.start..error.span.end).is_some()),
+        }
+    }
+}
+
+fn texts() -> Vec<String> {
+    let files = fs::read_dir(folder())
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = files
+        .filter(|path| path.extension().is_some_and(|e| e == "hcl"))
+        .collect();
+    files.sort();
+    files
+        .iter()
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect()
+}
+
+fn floor(text: &str, at: usize) -> usize {
+    (0..=at).rfind(|at| text.is_char_boundary(*at)).unwrap()
 }
 
 fn folder() -> PathBuf {

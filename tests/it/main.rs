@@ -1,3 +1,4 @@
 //! The one integration binary, over the public API.
 
+#[cfg(test)]
 mod hcl_fixtures;
