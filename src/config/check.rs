@@ -127,6 +127,11 @@ impl Check<'_> {
                 self.found.warn(Phase::Build, None, message);
             }
         }
+        if self.overrides.agent_address.is_some() {
+            let message =
+                "the flag -agent-address has no effect: Leasehold talks to the address of Vault";
+            self.found.warn(Phase::Build, None, message);
+        }
         if let Some(variable) = self.variable("SRV_LOOKUP") {
             match units::parse_bool(&variable.value) {
                 Ok(false) => {}

@@ -108,9 +108,11 @@ fn title(finding: &Finding) -> String {
     title
 }
 
-/// Covers what looks like a token, a role id or a secret id, byte for byte, so that a credential file given in
-/// place of a configuration, or a secret typed into one, is not printed. The caret stays where it is.
+/// Covers what looks like a token, a role id or a secret id, and the user in an address, byte for byte, so that
+/// a credential file given in place of a configuration, or a secret typed into one, is not printed. The caret
+/// stays where it is.
 pub(super) fn mask(line: &str) -> String {
+    let line = mask_users(line);
     let mut masked = String::with_capacity(line.len());
     let mut word = String::new();
     for c in line.chars() {
@@ -123,6 +125,27 @@ pub(super) fn mask(line: &str) -> String {
         }
     }
     push_word(&mut masked, &word);
+    masked
+}
+
+/// `https://user:password@host`
+fn mask_users(line: &str) -> String {
+    let mut masked = String::with_capacity(line.len());
+    let mut parts = line.split_inclusive("://");
+    masked.extend(parts.next());
+    for part in parts {
+        let end = part.find(['/', '"', '\'', ' ', '\t']).unwrap_or(part.len());
+        match part.split_at_checked(end) {
+            Some((authority, rest)) => match authority.rsplit_once('@') {
+                Some((user, host)) => {
+                    masked.extend(std::iter::repeat_n('*', user.len()));
+                    masked.extend(["@", host, rest]);
+                }
+                None => masked.push_str(part),
+            },
+            None => masked.push_str(part),
+        }
+    }
     masked
 }
 
@@ -210,6 +233,8 @@ mod tests {
             assert!(!shown.contains(secret), "{shown}");
             assert!(shown.contains("token = \"****"), "{shown}");
         }
+        let shown = rendered("address = \"https://me:hunter2@vault/x\"", 0, 7, "no");
+        assert!(shown.contains("https://**********@vault/x\""), "{shown}");
         let harmless = "address = \"https://vault.shared.internal-1.example.io\"";
         assert!(rendered(harmless, 0, 7, "x").contains(harmless));
     }

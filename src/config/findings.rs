@@ -159,12 +159,20 @@ impl Findings {
             (note.severity, note.phase, place.is_none(), place)
         });
         notes.dedup_by(|a, b| a.at == b.at && a.message == b.message);
+        if notes.len() > MOST {
+            let message = format!("and {} findings more", notes.len() - MOST);
+            notes.truncate(MOST);
+            notes.push(Note::error(Phase::Build, None, message));
+        }
         notes
             .into_iter()
             .map(|note| finding(note, sources))
             .collect()
     }
 }
+
+/// More than this nobody reads, and looking up the places of a million would take for ever.
+const MOST: usize = 500;
 
 fn finding(note: Note, sources: &Sources) -> Finding {
     let excerpt = note

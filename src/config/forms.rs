@@ -220,7 +220,8 @@ pub(super) fn wanted(what: &str, value: &Value) -> String {
     let got = match &value.kind {
         ValueKind::Null => "nothing",
         ValueKind::Bool(_) => "a boolean",
-        ValueKind::Int(_) | ValueKind::Float(_) => "a number",
+        ValueKind::Int(_) => "a number",
+        ValueKind::Float(_) => "a fraction",
         ValueKind::String(_) => "a text",
         ValueKind::List(_) => "a list",
         ValueKind::Object(_) => "a block",

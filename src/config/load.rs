@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use serde::Serialize;
 use serde_json::Value;
 
 use super::check::Check;
@@ -82,6 +83,29 @@ pub struct Loaded {
     pub findings: Vec<Finding>,
     /// What takes effect, under the configuration's own key names; no secret in it.
     pub effective: Value,
+}
+
+/// What `leasehold check -format=json` prints.
+#[derive(Debug, Serialize)]
+pub struct Report<'a> {
+    pub findings: &'a [Finding],
+    /// `None` where there are errors.
+    pub effective: Option<&'a Value>,
+}
+
+impl<'a> From<&'a Result<Loaded, Vec<Finding>>> for Report<'a> {
+    fn from(result: &'a Result<Loaded, Vec<Finding>>) -> Self {
+        match result {
+            Ok(loaded) => Self {
+                findings: &loaded.findings,
+                effective: Some(&loaded.effective),
+            },
+            Err(findings) => Self {
+                findings,
+                effective: None,
+            },
+        }
+    }
 }
 
 /// Reads and checks everything; talks to nobody.

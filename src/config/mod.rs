@@ -26,7 +26,7 @@ pub use effective::render_effective;
 pub use env::{Environment, Vars};
 pub use excerpt::render_text;
 pub use findings::{Finding, Severity};
-pub use load::{Loaded, Overrides, Product, Strictness, load};
+pub use load::{Loaded, Overrides, Product, Report, Strictness, load};
 
 use crate::secret::Secret;
 

@@ -458,7 +458,7 @@ fn is_block(value: &Value) -> bool {
 }
 
 /// The known key that a typing error most likely meant.
-fn nearest<'k>(typed: &str, known: &[&'k str]) -> Option<&'k str> {
+pub(super) fn nearest<'k>(typed: &str, known: &[&'k str]) -> Option<&'k str> {
     if typed.len() > 64 {
         return None;
     }

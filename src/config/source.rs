@@ -143,7 +143,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// Nobody writes a longer one, and a device or a log given by mistake is not read into memory.
-const MOST_BYTES: usize = 16 * 1024 * 1024;
+const MOST_BYTES: usize = 4 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {

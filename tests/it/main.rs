@@ -1,4 +1,4 @@
-//! The one integration binary, over the public API.
+//! Leasehold from outside: the public API and the program, in one test binary.
 
 #[cfg(test)]
-mod hcl_fixtures;
+mod config;

@@ -13,7 +13,7 @@ impl Check<'_> {
     pub(super) fn listeners(&self, typed: &[file::Listener]) -> Vec<(Listener, Option<Listen>)> {
         let mut listeners: Vec<(Listener, Option<Listen>)> = Vec::new();
         for listener in typed {
-            let address = self.listen(listener);
+            let address = listener.is_tcp.then(|| self.listen(listener)).flatten();
             if let Some(address) = &address {
                 let earlier = listeners.iter().zip(typed).find(|((_, other), _)| {
                     other.as_ref().is_some_and(|other| other.clashes(address))

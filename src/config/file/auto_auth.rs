@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::findings::{At, Given, Note, Phase};
-use super::super::read::{Block, Fields, Reader, Shape};
+use super::super::read::{Block, Fields, Reader, Shape, nearest};
 use super::refuse;
 
 #[derive(Debug)]
@@ -121,7 +121,7 @@ impl AutoAuth {
 impl Method {
     fn read(reader: Reader<'_>, block: &Block<'_>) -> Self {
         let fields = Fields::new(reader, "auto_auth.method", block.items.clone());
-        let kind = kind(reader, &fields, block, "method \"approle\"");
+        let kind = kind(reader, &fields, block, "method", "approle");
         Self {
             at: block.at,
             credentials: Credentials::read(reader, &fields, kind.as_ref()),
@@ -180,7 +180,7 @@ impl Credentials {
 impl Sink {
     fn read(reader: Reader<'_>, block: &Block<'_>) -> Self {
         let fields = Fields::new(reader, "auto_auth.sink", block.items.clone());
-        let kind = kind(reader, &fields, block, "sink \"file\"");
+        let kind = kind(reader, &fields, block, "sink", "file");
         if let Some(kind) = &kind
             && kind.value != "file"
         {
@@ -268,6 +268,7 @@ pub(super) fn kind(
     reader: Reader<'_>,
     fields: &Fields<'_>,
     block: &Block<'_>,
+    name: &str,
     example: &str,
 ) -> Option<Given<String>> {
     let typed = fields.text("type").filter(|kind| !kind.value.is_empty());
@@ -281,7 +282,8 @@ pub(super) fn kind(
     let kind = typed.or(label);
     if kind.is_none() {
         let key = fields.key("type");
-        let message = format!("its type must be specified: {example} {{ ... }}");
+        let message =
+            format!("the type of a {name} must be specified: {name} {example:?} {{ ... }}");
         reader
             .found
             .add(Note::error(Phase::Load, Some(block.at), message).key(key));
@@ -290,13 +292,15 @@ pub(super) fn kind(
 }
 
 fn unbuilt_method(name: &str) -> String {
-    let known = OTHER_METHODS.iter().any(|(known, _)| *known == name);
-    if known {
-        format!(
-            "this version of Leasehold cannot log in by {name:?}: it has approle and token_file"
-        )
-    } else {
-        format!("there is no auto-auth method {name:?}: this version has approle and token_file")
+    let built = "this version of Leasehold has approle and token_file";
+    if OTHER_METHODS.iter().any(|(known, _)| *known == name) {
+        return format!("cannot log in by {name:?}: {built}");
+    }
+    let mut names: Vec<_> = OTHER_METHODS.iter().map(|(known, _)| *known).collect();
+    names.extend(["approle", "token_file"]);
+    match nearest(name, &names) {
+        Some(meant) => format!("no auto-auth method {name:?}; did you mean {meant:?}? {built}"),
+        None => format!("no auto-auth method {name:?}: {built}"),
     }
 }
 

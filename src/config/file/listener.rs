@@ -12,6 +12,8 @@ use super::{idle, refuse, refused, silent};
 #[derive(Debug)]
 pub(in super::super) struct Listener {
     pub(in super::super) at: At,
+    /// Others are refused, and nothing more is said about them.
+    pub(in super::super) is_tcp: bool,
     pub(in super::super) address: Option<Given<String>>,
     pub(in super::super) role: Option<Given<String>>,
     pub(in super::super) require_request_header: Option<Given<bool>>,
@@ -34,11 +36,12 @@ pub(super) const BLOCKS: &[&str] = &[
 impl Listener {
     pub(super) fn read(reader: Reader<'_>, block: &Block<'_>) -> Self {
         let fields = Fields::new(reader, "listener", block.items.clone());
-        let kind = kind(reader, &fields, block, "listener \"tcp\"");
+        let kind = kind(reader, &fields, block, "listener", "tcp");
         let kind = kind.map(|kind| kind.value.to_ascii_lowercase());
         let tls_disable = fields.boolish("tls_disable");
         let read = Self {
             at: block.at,
+            is_tcp: kind.as_deref() == Some("tcp"),
             address: fields.text("address"),
             role: fields.text("role"),
             require_request_header: fields.boolish("require_request_header"),
@@ -55,7 +58,13 @@ impl Listener {
             })
             .collect();
         match kind.as_deref() {
-            Some("tcp") => tls(reader, &read, tls_disable.as_ref(), &wants_tls),
+            Some("tcp") => {
+                // What could not be read there has been said.
+                if tls_disable.is_some() || fields.has("tls_disable").is_none() {
+                    tls(reader, &read, tls_disable.as_ref(), &wants_tls);
+                }
+                fields.others(OF_UNIX);
+            }
             Some("unix") => refuse(
                 reader,
                 block.at,
@@ -194,14 +203,19 @@ const TLS_KEYS: &[(&str, Form)] = &[
     ("tls_acme_disable_alpn_challenge", Form::Bool),
 ];
 
-const AS_THE_PEERS: &str = "Vault's agent and proxy read it and do nothing with it, as Leasehold";
-const OF_UNIX: &str = "it belongs to unix listeners";
+const AS_THE_PEERS: &str = "Vault's agent and proxy do nothing with it either";
 const NO_ADMISSION: &str = "keep the address on 127.0.0.1 and remove it";
 
+const OF_UNIX: &[Other] = &[
+    idle("socket_mode", Form::Text, "it belongs to unix listeners"),
+    idle("socket_user", Form::Text, "it belongs to unix listeners"),
+    idle("socket_group", Form::Text, "it belongs to unix listeners"),
+];
+
 const OTHERS: &[Other] = &[
-    idle("socket_mode", Form::Text, OF_UNIX),
-    idle("socket_user", Form::Text, OF_UNIX),
-    idle("socket_group", Form::Text, OF_UNIX),
+    silent("socket_mode", Form::Text),
+    silent("socket_user", Form::Text),
+    silent("socket_group", Form::Text),
     refused("allowed_hosts", Form::List, NO_ADMISSION),
     refused("allowed_uids", Form::Any, NO_ADMISSION),
     refused("allowed_gids", Form::Any, NO_ADMISSION),

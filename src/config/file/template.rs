@@ -122,8 +122,13 @@ impl EnvTemplate {
             }
         }
         let command = fields.raw("command");
-        if let Some(given) = command.filter(|c| matches!(c.value.kind, ValueKind::String(_))) {
-            wrong(given.at, "command", "command is not allowed here");
+        let is_text = command.is_some_and(|c| matches!(c.value.kind, ValueKind::String(_)));
+        if is_text {
+            wrong(
+                fields.has("command"),
+                "command",
+                "command is not allowed here",
+            );
         }
         let place = |key: &&'static str| Some((*key, fields.has(key)?));
         let read = Self {
@@ -139,7 +144,11 @@ impl EnvTemplate {
             .flatten()
             .filter_map(|text| text.at)
             .collect(),
-            forbidden: FORBIDDEN_IN_ENV.iter().filter_map(place).collect(),
+            forbidden: FORBIDDEN_IN_ENV
+                .iter()
+                .filter(|key| !(is_text && **key == "command"))
+                .filter_map(place)
+                .collect(),
         };
         fields.finish();
         read
@@ -231,20 +240,17 @@ fn is_signal(name: &str) -> bool {
     name.is_empty() || name == "SIGNULL" || Signal::from_str(&name).is_ok()
 }
 
-/// What neither of the peers lets an environment template have.
+/// What neither of the peers lets an environment template have, beside what they refuse while loading.
 const FORBIDDEN_IN_ENV: &[&str] = &[
     "backup",
     "command",
     "command_timeout",
     "create_dest_dirs",
     "destination",
-    "exec",
-    "perms",
     "user",
     "uid",
     "group",
     "gid",
-    "wait",
     "sandbox_path",
 ];
 

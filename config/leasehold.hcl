@@ -1,0 +1,144 @@
+# Leasehold's configuration, all of it. What is commented out by a `#` without a blank behind it is the default.
+# Vault Agent's files are read as they are: HCL like this, or JSON.
+# Try a file without starting anything: leasehold check -config=config/leasehold.hcl
+
+# The Vault that is talked to. VAULT_ADDR, VAULT_NAMESPACE, VAULT_CACERT and their like go before these keys,
+# and flags go before both.
+vault {
+  address = "https://vault.example:8200"
+
+  # The deadline of one forwarded request, up to the head of its answer.
+  #timeout = "60s"
+  # Connections to Vault at once, for all callers together.
+  #max_connections = 64
+  # Danger: with true, anybody on the way can read and change everything.
+  #tls_skip_verify = false
+  #retry {
+  #  num_retries = 12
+  #}
+
+  # Without a default:
+  # namespace       = "team/app"       of Leasehold's own calls: login and renewals
+  # ca_cert         = "/etc/ssl/vault-ca.pem"
+  # ca_path         = "/etc/ssl/vault-cas"
+  # client_cert     = "/etc/leasehold/client.pem"
+  # client_key      = "/etc/leasehold/client.key"
+  # tls_server_name = "vault.internal"
+  # http_proxy      = "http://proxy.example:3128"
+}
+
+# How Leasehold logs in.
+auto_auth {
+  method "approle" {
+    config = {
+      # Or from the environment: role_id_env_var = "ROLE_ID" and secret_id_env_var = "SECRET_ID".
+      role_id_file_path   = "/etc/leasehold/role-id"
+      secret_id_file_path = "/etc/leasehold/secret-id"
+
+      #remove_secret_id_file_after_reading = true
+
+      # For a response-wrapped secret id, the path that must have made it:
+      # secret_id_response_wrapping_path = "auth/approle/role/app/secret-id"
+    }
+
+    #mount_path = "auth/approle"
+    # The first and the longest wait between failed logins.
+    #min_backoff = "1s"
+    #max_backoff = "5m"
+    # End with an error at the first failed login.
+    #exit_on_err = false
+  }
+
+  # A file that always holds the current token.
+  sink "file" {
+    config = {
+      path = "/run/leasehold/token"
+
+      #mode = "0640"
+
+      # The owner, by number; the file's own when left out.
+      # uid = 1000
+      # gid = 1000
+    }
+  }
+}
+
+# Who gets Leasehold's token: true is callers without a token of their own, "force" is everybody.
+api_proxy {
+  use_auto_auth_token = true
+}
+
+# Without this block everything is forwarded and nothing remembered.
+cache {
+  # Bytes of answers and keys.
+  #max_size = "64MiB"
+  # Identical logins share one answer.
+  #logins = true
+  # So do identical calls of auth/token/create.
+  #token_create = false
+
+  # KV secrets and the like, which have no lease.
+  #static_secrets {
+  #  enabled   = true
+  #  ttl       = "5m"
+  #  max_stale = "0s"
+  #}
+
+  #leases {
+  #  # Renew after this part of what was granted,
+  #  renew_at = 0.75
+  #  # replace after this part of what is left when it cannot be renewed any more.
+  #  replace_at = 0.85
+  #  # Nobody gets a credential with less life than this left.
+  #  min_remaining = "10s"
+  #  # Revoke what nobody used for idle_ttl (one TTL of the lease when left out).
+  #  revoke_idle = false
+  #  # Revoke everything that Leasehold fetched when it stops.
+  #  revoke_on_exit = false
+  #}
+
+  # The first rule that matches decides; * is any text. mode is bypass, static or leased.
+  # path "database/creds/one-shot" { mode = "bypass" }
+  # path "secret/data/hot/*"       { ttl = "30s" }
+}
+
+# Where callers come in. Several may be given.
+listener "tcp" {
+  address = "127.0.0.1:8201"
+  # This version serves no TLS, and wants that said.
+  tls_disable = true
+
+  # "metrics_only" serves nothing but GET /agent/v1/metrics.
+  #role = "default"
+  # Answer 412 to requests without X-Vault-Request: true.
+  #require_request_header = false
+  #http_read_header_timeout = "10s"
+  #http_idle_timeout = "5m"
+  #max_connections = 1024
+  #agent_api {
+  #  # POST /agent/v1/quit stops Leasehold.
+  #  enable_quit = false
+  #}
+}
+
+# The most that Leasehold itself asks of Vault (logins, renewals, replacements): calls per second, and at once.
+#background {
+#  rate  = 10
+#  burst = 20
+#}
+
+# trace, debug, info, warn or error
+#log_level = "info"
+# standard or json
+#log_format = "standard"
+# Beside standard error; a path with a slash at its end is a directory.
+# log_file = "/var/log/leasehold/"
+# pid_file = "/run/leasehold/pid"
+
+# End once the first token is in every sink.
+#exit_after_auth = false
+# How long a stop may take, running requests included.
+#shutdown_timeout = "10s"
+# How long a request waits for the first login before it is answered with 503.
+#startup_wait = "5s"
+#worker_threads = 1
