@@ -92,6 +92,44 @@ impl Kind {
         }
     }
 
+    /// One word for metrics and JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::Deadline => "deadline",
+            Self::NoToken => "no_token",
+            Self::Busy => "busy",
+            Self::BadRequest => "bad_request",
+            Self::TooLarge => "too_large",
+            Self::NotFound => "not_found",
+            Self::Refused(_) => "refused",
+            Self::BadAnswer => "bad_answer",
+            Self::Credentials => "credentials",
+            Self::File => "file",
+            Self::Bind => "bind",
+            Self::Stopping => "stopping",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// All that `name` can say.
+    pub const NAMES: [&'static str; 14] = [
+        "unreachable",
+        "deadline",
+        "no_token",
+        "busy",
+        "bad_request",
+        "too_large",
+        "not_found",
+        "refused",
+        "bad_answer",
+        "credentials",
+        "file",
+        "bind",
+        "stopping",
+        "internal",
+    ];
+
     /// The status that a client sees when a request ends in this.
     pub fn status(self) -> StatusCode {
         match self {
@@ -153,10 +191,10 @@ impl Error {
 
     /// The status of Vault's answer, if it was an answer that failed us.
     pub fn refused_with(&self) -> Option<StatusCode> {
-        match self.kind {
-            Kind::Refused(status) => Some(status),
-            _ => None,
-        }
+        let Kind::Refused(status) = self.kind else {
+            return None;
+        };
+        Some(status)
     }
 
     /// The same error with what was being done in front.

@@ -9,6 +9,7 @@ pub mod lease;
 pub mod life;
 pub mod secret;
 pub mod tasks;
+pub mod telemetry;
 pub mod token;
 pub mod upstream;
 pub mod vault;

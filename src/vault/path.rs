@@ -270,7 +270,7 @@ fn classify_auth(rest: &[&str]) -> Kind {
         ["token", "lookup" | "lookup-self" | "lookup-accessor", ..] => Kind::TokenLookup,
         ["token", ..] => Kind::System,
         // `auth/<mount>/login`, where a mount may have slashes; `login/<user>` behind it.
-        [_, rest @ ..] if rest.iter().any(|segment| *segment == "login") => Kind::Login,
+        [_, rest @ ..] if rest.contains(&"login") => Kind::Login,
         _ => Kind::System,
     }
 }
