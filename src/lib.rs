@@ -3,6 +3,7 @@
 //! The map of the rooms, and which may name which: `src/architecture.md`.
 
 pub mod backoff;
+pub mod cli;
 pub mod config;
 pub mod error;
 pub mod hcl;
