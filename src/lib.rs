@@ -3,8 +3,10 @@
 //! The map of the rooms, and which may name which: `src/architecture.md`.
 
 pub mod backoff;
+pub mod cli;
 pub mod config;
 pub mod error;
+pub mod hcl;
 pub mod lease;
 pub mod life;
 pub mod secret;

@@ -1,2 +1,4 @@
-#[test]
-fn placeholder() {}
+//! The one integration binary, over the public API.
+
+#[cfg(test)]
+mod hcl_fixtures;
