@@ -35,8 +35,10 @@ pub enum Kind {
     BadRequest,
     /// The caller's body is too large.
     TooLarge,
-    /// No such control endpoint or method.
+    /// No such control endpoint.
     NotFound,
+    /// Not let in, with this 4xx status.
+    NotAdmitted(StatusCode),
     /// Vault answered with this status where a good answer was needed.
     Refused(StatusCode),
     /// Vault's answer could not be understood.
@@ -56,7 +58,9 @@ pub enum Kind {
 impl Kind {
     pub fn side(self) -> Side {
         match self {
-            Self::BadRequest | Self::TooLarge | Self::NotFound => Side::Client,
+            Self::BadRequest | Self::TooLarge | Self::NotFound | Self::NotAdmitted(_) => {
+                Side::Client
+            }
             Self::Unreachable | Self::Deadline | Self::Refused(_) | Self::BadAnswer => Side::Vault,
             Self::NoToken
             | Self::Busy
@@ -85,6 +89,7 @@ impl Kind {
             Self::BadRequest
             | Self::TooLarge
             | Self::NotFound
+            | Self::NotAdmitted(_)
             | Self::Credentials
             | Self::File
             | Self::Bind
@@ -102,6 +107,7 @@ impl Kind {
             Self::BadRequest => "bad_request",
             Self::TooLarge => "too_large",
             Self::NotFound => "not_found",
+            Self::NotAdmitted(_) => "not_admitted",
             Self::Refused(_) => "refused",
             Self::BadAnswer => "bad_answer",
             Self::Credentials => "credentials",
@@ -113,7 +119,7 @@ impl Kind {
     }
 
     /// All that `name` can say.
-    pub const NAMES: [&'static str; 14] = [
+    pub const NAMES: [&'static str; 15] = [
         "unreachable",
         "deadline",
         "no_token",
@@ -121,6 +127,7 @@ impl Kind {
         "bad_request",
         "too_large",
         "not_found",
+        "not_admitted",
         "refused",
         "bad_answer",
         "credentials",
@@ -141,7 +148,7 @@ impl Kind {
             Self::BadRequest => StatusCode::BAD_REQUEST,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NotFound => StatusCode::NOT_FOUND,
-            Self::Refused(status) => status,
+            Self::Refused(status) | Self::NotAdmitted(status) => status,
             Self::File | Self::Bind | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }

@@ -26,7 +26,11 @@ pub enum Body {
 }
 
 impl Body {
+    /// A caller's body; what is known to be empty is `Empty`.
     pub fn streamed(rest: Incoming) -> Self {
+        if rest.is_end_stream() {
+            return Self::Empty;
+        }
         Self::Streamed { head: None, rest }
     }
 
