@@ -8,6 +8,7 @@ pub mod error;
 pub mod lease;
 pub mod life;
 pub mod secret;
+pub mod server;
 pub mod tasks;
 pub mod telemetry;
 pub mod token;
