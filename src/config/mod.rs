@@ -1,10 +1,32 @@
 //! What a configuration means: stage two, without `Option`s that have no meaning.
 //!
-//! Stage one (`file`) is what was typed, with spans; `check` turns it into this and reports every
-//! culprit. Keys and defaults: README, "Configuration".
+//! Stage one (`file`, read by `read`) is what was typed, with places; `merge` makes one of several files,
+//! `validate` asks whether the whole makes sense, `check` turns it into this and reports every culprit.
+//! Keys and defaults: README, "Configuration", and `config/leasehold.hcl`.
+
+mod address;
+mod check;
+mod effective;
+mod env;
+mod excerpt;
+mod file;
+mod findings;
+mod forms;
+mod load;
+mod merge;
+mod read;
+mod source;
+mod units;
+mod validate;
 
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub use effective::render_effective;
+pub use env::{Environment, Vars};
+pub use excerpt::render_text;
+pub use findings::{Finding, Severity};
+pub use load::{Loaded, Overrides, Product, Strictness, load};
 
 use crate::secret::Secret;
 
@@ -54,7 +76,11 @@ pub struct VaultTls {
     pub ca_pem: Option<String>,
     pub ca_path: Option<PathBuf>,
     pub client_cert: Option<PathBuf>,
+    /// PEM text (`VAULT_CLIENT_CERT_BYTES`); a file goes before it.
+    pub client_cert_pem: Option<String>,
     pub client_key: Option<PathBuf>,
+    /// PEM text (`VAULT_CLIENT_KEY_BYTES`); a file goes before it.
+    pub client_key_pem: Option<Secret>,
     pub server_name: Option<String>,
     pub danger_skip_verify: bool,
 }
@@ -62,7 +88,7 @@ pub struct VaultTls {
 #[derive(Debug, Clone)]
 pub struct AutoAuth {
     pub method: Method,
-    /// Without `auth/` trimmed and without slashes at the ends: `auth/approle`.
+    /// With `auth/`, without slashes at the ends: `auth/approle`.
     pub mount_path: String,
     pub min_backoff: Duration,
     pub max_backoff: Duration,
@@ -221,7 +247,8 @@ impl Default for StaticSecrets {
     fn default() -> Self {
         Self {
             ttl: Duration::from_secs(300),
-            max_stale: Duration::from_secs(3600),
+            // Nothing stale is served in this version.
+            max_stale: Duration::ZERO,
         }
     }
 }

@@ -139,16 +139,33 @@ fn tls(tls: &config::VaultTls) -> Result<ClientConfig> {
     } else {
         builder.with_root_certificates(roots(tls)?)
     };
-    match (&tls.client_cert, &tls.client_key) {
-        (Some(cert), Some(key)) => {
-            let chain = certificates(cert)?;
-            let private = PrivateKeyDer::from_pem_file(key)
-                .map_err(|error| unreadable(key, "no private key in PEM form", &error))?;
-            builder
-                .with_client_auth_cert(chain, private)
-                .map_err(|error| unreadable(cert, "certificate and key do not go together", &error))
-        }
+    match (client_chain(tls)?, client_key(tls)?) {
+        (Some(chain), Some(key)) => builder.with_client_auth_cert(chain, key).map_err(|error| {
+            let message = format!("client certificate and key do not go together: {error}");
+            Error::new(Kind::File, message)
+        }),
         _ => Ok(builder.with_no_client_auth()),
+    }
+}
+
+fn client_chain(tls: &config::VaultTls) -> Result<Option<Vec<CertificateDer<'static>>>> {
+    match (&tls.client_cert, &tls.client_cert_pem) {
+        (Some(path), _) => certificates(path).map(Some),
+        (None, Some(pem)) => pem_certificates("CLIENT_CERT_BYTES", pem).map(Some),
+        (None, None) => Ok(None),
+    }
+}
+
+fn client_key(tls: &config::VaultTls) -> Result<Option<PrivateKeyDer<'static>>> {
+    let wrong = |path: &Path, error| unreadable(path, "no private key in PEM form", &error);
+    match (&tls.client_key, &tls.client_key_pem) {
+        (Some(path), _) => PrivateKeyDer::from_pem_file(path)
+            .map(Some)
+            .map_err(|error| wrong(path, error)),
+        (None, Some(pem)) => PrivateKeyDer::from_pem_slice(pem.expose().as_bytes())
+            .map(Some)
+            .map_err(|error| wrong(Path::new("the variable CLIENT_KEY_BYTES"), error)),
+        (None, None) => Ok(None),
     }
 }
 
@@ -170,12 +187,8 @@ fn roots(tls: &config::VaultTls) -> Result<RootCertStore> {
     if let Some(path) = &tls.ca_cert {
         add(path, certificates(path)?)?;
     } else if let Some(pem) = &tls.ca_pem {
-        let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
         let path = Path::new("the variable CACERT_BYTES");
-        add(
-            path,
-            found.map_err(|error| unreadable(path, "not PEM", &error))?,
-        )?;
+        add(path, pem_certificates("CACERT_BYTES", pem)?)?;
     } else if let Some(directory) = &tls.ca_path {
         let entries = std::fs::read_dir(directory)
             .map_err(|error| unreadable(directory, "cannot be listed", &error))?;
@@ -184,6 +197,19 @@ fn roots(tls: &config::VaultTls) -> Result<RootCertStore> {
         }
     }
     Ok(roots)
+}
+
+fn pem_certificates(variable: &str, pem: &str) -> Result<Vec<CertificateDer<'static>>> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+    let message = match found {
+        Ok(found) if !found.is_empty() => return Ok(found),
+        Ok(_) => "no certificate in PEM form in it".to_owned(),
+        Err(error) => format!("not PEM: {error}"),
+    };
+    Err(Error::new(
+        Kind::File,
+        format!("the variable {variable}: {message}"),
+    ))
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {

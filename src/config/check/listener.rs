@@ -1,0 +1,110 @@
+//! Where callers come in.
+
+use std::time::Duration;
+
+use super::super::Listener;
+use super::super::address::Listen;
+use super::super::file;
+use super::super::findings::{At, Given, Note, Phase};
+use super::{Check, defaults, named};
+
+impl Check<'_> {
+    /// Each with its address as understood; `None` where it could not be.
+    pub(super) fn listeners(&self, typed: &[file::Listener]) -> Vec<(Listener, Option<Listen>)> {
+        let mut listeners: Vec<(Listener, Option<Listen>)> = Vec::new();
+        for listener in typed {
+            let address = self.listen(listener);
+            if let Some(address) = &address {
+                let earlier = listeners.iter().zip(typed).find(|((_, other), _)| {
+                    other.as_ref().is_some_and(|other| other.clashes(address))
+                });
+                if let Some((_, first)) = earlier {
+                    let message = format!("another listener already has {address}");
+                    let note = Note::error(Phase::Validate, place(listener), message)
+                        .related(place(first), "the other one")
+                        .key("listener.address");
+                    self.found.add(note);
+                }
+            }
+            listeners.push((self.listener(listener, address.as_ref()), address));
+        }
+        listeners
+    }
+
+    fn listener(&self, typed: &file::Listener, address: Option<&Listen>) -> Listener {
+        let flag = |given: &Option<Given<bool>>| given.as_ref().is_some_and(|given| given.value);
+        Listener {
+            address: address.map_or_else(|| defaults::LISTEN.to_owned(), ToString::to_string),
+            metrics_only: self.is_metrics_only(typed.role.as_ref()),
+            enable_quit: flag(&typed.enable_quit),
+            require_request_header: flag(&typed.require_request_header),
+            header_timeout: self.duration(
+                named(
+                    "listener.http_read_header_timeout",
+                    typed.header_timeout.as_ref(),
+                ),
+                Duration::from_millis(100)..=Duration::from_secs(600),
+                defaults::HEADER_TIMEOUT,
+            ),
+            idle_timeout: self.duration(
+                named("listener.http_idle_timeout", typed.idle_timeout.as_ref()),
+                Duration::from_millis(100)..=Duration::from_secs(24 * 3600),
+                defaults::IDLE_TIMEOUT,
+            ),
+            max_connections: self.count(
+                named("listener.max_connections", typed.max_connections.as_ref()),
+                1..=1_000_000,
+                defaults::CONNECTIONS,
+            ),
+        }
+    }
+
+    fn listen(&self, typed: &file::Listener) -> Option<Listen> {
+        let given = typed
+            .address
+            .as_ref()
+            .filter(|given| !given.value.is_empty());
+        let text = given.map_or(defaults::LISTEN, |given| given.value.as_str());
+        match Listen::parse(text) {
+            Ok(address) => {
+                if !address.is_loopback() {
+                    let message = format!(
+                        "{address} is reachable from other machines, in plain text: \
+                         whoever gets there can use the auto-auth token"
+                    );
+                    let note = Note::warning(Phase::Validate, place(typed), message);
+                    self.found.add(note.key("listener.address"));
+                }
+                Some(address)
+            }
+            Err(message) => {
+                let note = Note::error(Phase::Validate, place(typed), message);
+                self.found.add(note.key("listener.address"));
+                None
+            }
+        }
+    }
+
+    fn is_metrics_only(&self, role: Option<&Given<String>>) -> bool {
+        let Some(role) = role else {
+            return false;
+        };
+        match role.value.as_str() {
+            "" | "default" => false,
+            "metrics_only" => true,
+            other => {
+                let message = format!(
+                    "unsupported listener role {other:?}: it can be \"default\" or \"metrics_only\""
+                );
+                let note = Note::error(Phase::Load, role.at, message);
+                self.found.add(note.key("listener.role"));
+                false
+            }
+        }
+    }
+}
+
+fn place(listener: &file::Listener) -> Option<At> {
+    let address = listener.address.as_ref();
+    address.map_or(Some(listener.at), |given| given.at)
+}

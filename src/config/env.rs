@@ -1,0 +1,67 @@
+//! The environment: the only place that reads the process's, and where tests put their own.
+
+use std::collections::{BTreeMap, HashMap};
+
+/// Where variables come from.
+pub trait Vars {
+    fn var(&self, name: &str) -> Option<String>;
+}
+
+/// The environment of this process.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Environment;
+
+impl Vars for Environment {
+    #[expect(clippy::disallowed_methods, reason = "this is config::env")]
+    fn var(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+}
+
+impl Vars for BTreeMap<String, String> {
+    fn var(&self, name: &str) -> Option<String> {
+        self.get(name).cloned()
+    }
+}
+
+impl Vars for HashMap<String, String> {
+    fn var(&self, name: &str) -> Option<String> {
+        self.get(name).cloned()
+    }
+}
+
+/// `BAO_<suffix>`, else `VAULT_<suffix>`: the name that was found, and its text. An empty one that is
+/// set hides the other.
+pub(super) fn find(vars: &dyn Vars, suffix: &str) -> Option<(String, String)> {
+    ["BAO_", "VAULT_"].into_iter().find_map(|prefix| {
+        let name = format!("{prefix}{suffix}");
+        let text = vars.var(&name)?;
+        Some((name, text))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bao_is_preferred_even_when_empty() {
+        let vars = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            let pairs = pairs.iter();
+            pairs
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect()
+        };
+        let found = |pairs: &[(&str, &str)]| find(&vars(pairs), "ADDR").map(|(_, text)| text);
+        assert_eq!(found(&[]), None);
+        assert_eq!(found(&[("VAULT_ADDR", "v")]).as_deref(), Some("v"));
+        assert_eq!(
+            found(&[("VAULT_ADDR", "v"), ("BAO_ADDR", "b")]).as_deref(),
+            Some("b")
+        );
+        assert_eq!(
+            found(&[("VAULT_ADDR", "v"), ("BAO_ADDR", "")]).as_deref(),
+            Some("")
+        );
+    }
+}

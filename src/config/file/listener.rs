@@ -1,0 +1,269 @@
+//! `listener "tcp" { ... }` as typed.
+
+use std::time::Duration;
+
+use super::super::Product;
+use super::super::findings::{At, Given, Note, Phase};
+use super::super::forms::Form;
+use super::super::read::{Block, Fields, Other, Reader, Shape};
+use super::auto_auth::kind;
+use super::{idle, refuse, refused, silent};
+
+#[derive(Debug)]
+pub(in super::super) struct Listener {
+    pub(in super::super) at: At,
+    pub(in super::super) address: Option<Given<String>>,
+    pub(in super::super) role: Option<Given<String>>,
+    pub(in super::super) require_request_header: Option<Given<bool>>,
+    pub(in super::super) enable_quit: Option<Given<bool>>,
+    pub(in super::super) header_timeout: Option<Given<Duration>>,
+    pub(in super::super) idle_timeout: Option<Given<Duration>>,
+    pub(in super::super) max_connections: Option<Given<i64>>,
+}
+
+/// The members of a JSON listener that are blocks, so no types.
+pub(super) const BLOCKS: &[&str] = &[
+    "agent_api",
+    "proxy_api",
+    "custom_response_headers",
+    "telemetry",
+    "profiling",
+    "inflight_requests_logging",
+];
+
+impl Listener {
+    pub(super) fn read(reader: Reader<'_>, block: &Block<'_>) -> Self {
+        let fields = Fields::new(reader, "listener", block.items.clone());
+        let kind = kind(reader, &fields, block, "listener \"tcp\"");
+        let kind = kind.map(|kind| kind.value.to_ascii_lowercase());
+        let tls_disable = fields.boolish("tls_disable");
+        let read = Self {
+            at: block.at,
+            address: fields.text("address"),
+            role: fields.text("role"),
+            require_request_header: fields.boolish("require_request_header"),
+            enable_quit: enable_quit(reader, &fields),
+            header_timeout: fields.duration("http_read_header_timeout"),
+            idle_timeout: fields.duration("http_idle_timeout"),
+            max_connections: fields.int("max_connections"),
+        };
+        let wants_tls: Vec<_> = TLS_KEYS
+            .iter()
+            .filter_map(|(name, form)| {
+                fields.others(&[silent(name, *form)]);
+                Some((*name, fields.has(name)?))
+            })
+            .collect();
+        match kind.as_deref() {
+            Some("tcp") => tls(reader, &read, tls_disable.as_ref(), &wants_tls),
+            Some("unix") => refuse(
+                reader,
+                block.at,
+                "listener.unix",
+                "listener \"unix\": this version of Leasehold serves TCP only: \
+                 use listener \"tcp\" with an address on 127.0.0.1",
+            ),
+            Some(other) => {
+                let message =
+                    format!("unsupported listener type {other:?}: it can be \"tcp\" or \"unix\"");
+                let note = Note::error(Phase::Load, Some(block.at), message);
+                reader.found.add(note.key("listener.type"));
+            }
+            None => {}
+        }
+        inner_errors(reader, &fields, block.at);
+        fields.others(OTHERS);
+        fields.finish();
+        read
+    }
+}
+
+/// Vault serves TLS unless told otherwise, and a caller who expects it must not find plain text.
+fn tls(
+    reader: Reader<'_>,
+    listener: &Listener,
+    disable: Option<&Given<bool>>,
+    wants: &[(&str, At)],
+) {
+    if disable.is_some_and(|disable| disable.value) {
+        for (name, at) in wants {
+            let message = format!("{name} has no effect: tls_disable is true");
+            let note = Note::warning(Phase::Build, Some(*at), message);
+            reader.found.add(note.key(format!("listener.{name}")));
+        }
+        return;
+    }
+    let (at, asks) = match wants.first() {
+        Some((name, at)) => (*at, format!("asks for TLS ({name})")),
+        None => (
+            disable.and_then(|given| given.at).unwrap_or(listener.at),
+            "means TLS, as tls_disable = true is not set".to_owned(),
+        ),
+    };
+    let message = format!(
+        "listener \"tcp\" {asks}: this version of Leasehold does not serve TLS; \
+         set tls_disable = true and keep the address on 127.0.0.1"
+    );
+    refuse(reader, at, "listener.tls_disable", message);
+}
+
+/// The agent reads `agent_api`, the proxy `proxy_api`; each passes over the other's.
+fn enable_quit(reader: Reader<'_>, fields: &Fields<'_>) -> Option<Given<bool>> {
+    let mut quit = None;
+    for (name, product) in [("agent_api", Product::Agent), ("proxy_api", Product::Proxy)] {
+        let Some(block) = fields.block(name, Shape::Plain) else {
+            continue;
+        };
+        let inner = Fields::new(reader, fields.key(name), block.items);
+        let given = inner.strict_bool("enable_quit");
+        inner.finish();
+        if product == reader.product {
+            quit = given;
+        } else {
+            let message = format!("{name} has no effect in `{}`", reader.product.name());
+            let note = Note::warning(Phase::Build, Some(block.at), message);
+            reader.found.add(note.key(fields.key(name)));
+        }
+    }
+    quit
+}
+
+/// What the peers refuse in keys that neither they nor we use.
+fn inner_errors(reader: Reader<'_>, fields: &Fields<'_>, at: At) {
+    let wrong = |at: Option<At>, key: &str, message: &str| {
+        reader
+            .found
+            .add(Note::error(Phase::Load, at, message).key(fields.key(key)));
+    };
+    let hops = fields.int("x_forwarded_for_hop_skips");
+    if let Some(hops) = hops.filter(|hops| hops.value < 0) {
+        wrong(
+            hops.at,
+            "x_forwarded_for_hop_skips",
+            "x_forwarded_for_hop_skips must not be negative",
+        );
+    }
+    let filled = |name| {
+        fields
+            .text(name)
+            .filter(|given: &Given<String>| !given.value.is_empty())
+    };
+    let (id, mac) = (
+        filled("tls_acme_eab_key_id"),
+        filled("tls_acme_eab_mac_key"),
+    );
+    if let (Some(half), None) | (None, Some(half)) = (id, mac) {
+        let message = "tls_acme_eab_key_id and tls_acme_eab_mac_key go together: one is missing";
+        wrong(half.at, "tls_acme_eab_key_id", message);
+    }
+    let origins = fields.list("cors_allowed_origins").unwrap_or_default();
+    if origins.len() > 1
+        && let Some(star) = origins.iter().find(|origin| origin.value == "*")
+    {
+        wrong(
+            star.at.or(Some(at)),
+            "cors_allowed_origins",
+            "cors_allowed_origins: \"*\" stands alone or not at all",
+        );
+    }
+}
+
+const TLS_KEYS: &[(&str, Form)] = &[
+    ("tls_cert_file", Form::Text),
+    ("tls_key_file", Form::Text),
+    ("tls_min_version", Form::Text),
+    ("tls_max_version", Form::Text),
+    ("tls_cipher_suites", Form::List),
+    ("tls_key_exchange_preferences", Form::List),
+    ("tls_prefer_server_cipher_suites", Form::Bool),
+    ("tls_require_and_verify_client_cert", Form::Bool),
+    ("tls_client_ca_file", Form::Text),
+    ("tls_disable_client_certs", Form::Bool),
+    ("tls_auto_reload", Form::Bool),
+    ("tls_auto_reload_interval", Form::Duration),
+    ("tls_acme_cache_path", Form::Text),
+    ("tls_acme_ca_directory", Form::Text),
+    ("tls_acme_test_ca_directory", Form::Text),
+    ("tls_acme_ca_root", Form::Text),
+    ("tls_acme_eab_key_id", Form::Text),
+    ("tls_acme_eab_mac_key", Form::Text),
+    ("tls_acme_key_type", Form::Text),
+    ("tls_acme_email", Form::Text),
+    ("tls_acme_domains", Form::List),
+    ("tls_acme_disable_http_challenge", Form::Bool),
+    ("tls_acme_disable_alpn_challenge", Form::Bool),
+];
+
+const AS_THE_PEERS: &str = "Vault's agent and proxy read it and do nothing with it, as Leasehold";
+const OF_UNIX: &str = "it belongs to unix listeners";
+const NO_ADMISSION: &str = "keep the address on 127.0.0.1 and remove it";
+
+const OTHERS: &[Other] = &[
+    idle("socket_mode", Form::Text, OF_UNIX),
+    idle("socket_user", Form::Text, OF_UNIX),
+    idle("socket_group", Form::Text, OF_UNIX),
+    refused("allowed_hosts", Form::List, NO_ADMISSION),
+    refused("allowed_uids", Form::Any, NO_ADMISSION),
+    refused("allowed_gids", Form::Any, NO_ADMISSION),
+    idle("proxy_protocol_behavior", Form::Text, AS_THE_PEERS),
+    idle("proxy_protocol_authorized_addrs", Form::List, AS_THE_PEERS),
+    idle("x_forwarded_for_authorized_addrs", Form::List, AS_THE_PEERS),
+    idle("x_forwarded_for_hop_skips", Form::Int, AS_THE_PEERS),
+    idle(
+        "x_forwarded_for_reject_not_present",
+        Form::Bool,
+        AS_THE_PEERS,
+    ),
+    idle(
+        "x_forwarded_for_reject_not_authorized",
+        Form::Bool,
+        AS_THE_PEERS,
+    ),
+    idle(
+        "x_forwarded_for_client_cert_header",
+        Form::Text,
+        AS_THE_PEERS,
+    ),
+    idle(
+        "x_forwarded_for_client_cert_header_decoders",
+        Form::Text,
+        AS_THE_PEERS,
+    ),
+    idle("http_read_timeout", Form::Duration, AS_THE_PEERS),
+    idle("http_write_timeout", Form::Duration, AS_THE_PEERS),
+    idle("max_request_size", Form::Int, AS_THE_PEERS),
+    idle("max_request_duration", Form::Duration, AS_THE_PEERS),
+    idle("max_request_json_memory", Form::Int, AS_THE_PEERS),
+    idle("max_request_json_strings", Form::Int, AS_THE_PEERS),
+    idle("max_request_json_depth", Form::Int, AS_THE_PEERS),
+    idle(
+        "max_request_json_string_value_length",
+        Form::Int,
+        AS_THE_PEERS,
+    ),
+    idle(
+        "max_request_json_object_entry_count",
+        Form::Int,
+        AS_THE_PEERS,
+    ),
+    idle(
+        "max_request_json_array_element_count",
+        Form::Int,
+        AS_THE_PEERS,
+    ),
+    idle("custom_response_headers", Form::Block, AS_THE_PEERS),
+    idle("cors_enabled", Form::Bool, AS_THE_PEERS),
+    idle("cors_allowed_origins", Form::List, AS_THE_PEERS),
+    idle("cors_allowed_headers", Form::List, AS_THE_PEERS),
+    idle("telemetry", Form::Block, AS_THE_PEERS),
+    idle("profiling", Form::Block, AS_THE_PEERS),
+    idle("inflight_requests_logging", Form::Block, AS_THE_PEERS),
+    idle("cluster_address", Form::Text, AS_THE_PEERS),
+    idle("purpose", Form::List, AS_THE_PEERS),
+    idle("disable_unauthed_rekey_endpoints", Form::Bool, AS_THE_PEERS),
+    idle(
+        "disable_unauthed_generate_root_endpoints",
+        Form::Bool,
+        AS_THE_PEERS,
+    ),
+];
