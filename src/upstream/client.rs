@@ -4,26 +4,22 @@
 //! keeps a renewal from going out. Redirects are handed back, never followed.
 
 use std::fmt;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Response, StatusCode, Uri};
-use http_body::Frame;
 use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
 use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::budget::Budget;
 use super::dial::{self, Connector, Way};
-use super::{Body, refusal};
+use super::{Body, UpstreamBody, refusal};
 use crate::config;
 use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
@@ -249,10 +245,7 @@ impl Upstream {
             },
             Ok(Ok(answer)) => answer,
         };
-        Ok(answer.map(|incoming| UpstreamBody {
-            incoming,
-            _place: Some(place),
-        }))
+        Ok(answer.map(|incoming| UpstreamBody::new(incoming, place)))
     }
 
     /// How many callers' requests occupy a connection.
@@ -483,33 +476,6 @@ fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
         innermost = source;
     }
     innermost.to_string()
-}
-
-/// The body of Vault's answer; while it lives it occupies one of the upstream places.
-#[derive(Debug)]
-pub struct UpstreamBody {
-    incoming: Incoming,
-    _place: Option<OwnedSemaphorePermit>,
-}
-
-impl http_body::Body for UpstreamBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        Pin::new(&mut self.get_mut().incoming).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.incoming.size_hint()
-    }
 }
 
 impl fmt::Debug for Upstream {

@@ -1,4 +1,6 @@
-//! The one integration binary, over the public API.
+//! The one integration binary: Leasehold from outside, and the rules of its own tree.
 
 #[cfg(test)]
 mod hcl_fixtures;
+#[cfg(test)]
+mod tidy;
