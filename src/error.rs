@@ -35,8 +35,10 @@ pub enum Kind {
     BadRequest,
     /// The caller's body is too large.
     TooLarge,
-    /// No such control endpoint or method.
+    /// No such control endpoint.
     NotFound,
+    /// Not let in, with this 4xx status.
+    NotAdmitted(StatusCode),
     /// Vault answered with this status where a good answer was needed.
     Refused(StatusCode),
     /// Vault's answer could not be understood.
@@ -56,7 +58,9 @@ pub enum Kind {
 impl Kind {
     pub fn side(self) -> Side {
         match self {
-            Self::BadRequest | Self::TooLarge | Self::NotFound => Side::Client,
+            Self::BadRequest | Self::TooLarge | Self::NotFound | Self::NotAdmitted(_) => {
+                Side::Client
+            }
             Self::Unreachable | Self::Deadline | Self::Refused(_) | Self::BadAnswer => Side::Vault,
             Self::NoToken
             | Self::Busy
@@ -85,12 +89,53 @@ impl Kind {
             Self::BadRequest
             | Self::TooLarge
             | Self::NotFound
+            | Self::NotAdmitted(_)
             | Self::Credentials
             | Self::File
             | Self::Bind
             | Self::Internal => false,
         }
     }
+
+    /// One word for metrics and JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::Deadline => "deadline",
+            Self::NoToken => "no_token",
+            Self::Busy => "busy",
+            Self::BadRequest => "bad_request",
+            Self::TooLarge => "too_large",
+            Self::NotFound => "not_found",
+            Self::NotAdmitted(_) => "not_admitted",
+            Self::Refused(_) => "refused",
+            Self::BadAnswer => "bad_answer",
+            Self::Credentials => "credentials",
+            Self::File => "file",
+            Self::Bind => "bind",
+            Self::Stopping => "stopping",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// All that `name` can say.
+    pub const NAMES: [&'static str; 15] = [
+        "unreachable",
+        "deadline",
+        "no_token",
+        "busy",
+        "bad_request",
+        "too_large",
+        "not_found",
+        "not_admitted",
+        "refused",
+        "bad_answer",
+        "credentials",
+        "file",
+        "bind",
+        "stopping",
+        "internal",
+    ];
 
     /// The status that a client sees when a request ends in this.
     pub fn status(self) -> StatusCode {
@@ -103,7 +148,7 @@ impl Kind {
             Self::BadRequest => StatusCode::BAD_REQUEST,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NotFound => StatusCode::NOT_FOUND,
-            Self::Refused(status) => status,
+            Self::Refused(status) | Self::NotAdmitted(status) => status,
             Self::File | Self::Bind | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -153,10 +198,10 @@ impl Error {
 
     /// The status of Vault's answer, if it was an answer that failed us.
     pub fn refused_with(&self) -> Option<StatusCode> {
-        match self.kind {
-            Kind::Refused(status) => Some(status),
-            _ => None,
-        }
+        let Kind::Refused(status) = self.kind else {
+            return None;
+        };
+        Some(status)
     }
 
     /// The same error with what was being done in front.

@@ -2,14 +2,18 @@
 //!
 //! The map of the rooms, and which may name which: `src/architecture.md`.
 
+pub mod admin;
 pub mod backoff;
+pub mod cli;
 pub mod config;
 pub mod error;
 pub mod hcl;
 pub mod lease;
 pub mod life;
 pub mod secret;
+pub mod server;
 pub mod tasks;
+pub mod telemetry;
 pub mod token;
 pub mod upstream;
 pub mod vault;

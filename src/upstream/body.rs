@@ -1,4 +1,5 @@
-//! The body of a request on its way to Vault: nothing, bytes that are held, or the caller's stream.
+//! The body of a request on its way to Vault: nothing, bytes that are held, or the caller's stream; and
+//! the body of Vault's answer.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -8,6 +9,7 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use crate::error::{Error, Kind, Result};
@@ -26,7 +28,11 @@ pub enum Body {
 }
 
 impl Body {
+    /// A caller's body; what is known to be empty is `Empty`.
     pub fn streamed(rest: Incoming) -> Self {
+        if rest.is_end_stream() {
+            return Self::Empty;
+        }
         Self::Streamed { head: None, rest }
     }
 
@@ -126,6 +132,42 @@ impl http_body::Body for Body {
                 hint
             }
         }
+    }
+}
+
+/// The body of Vault's answer; while it lives it occupies one of the upstream places.
+#[derive(Debug)]
+pub struct UpstreamBody {
+    incoming: Incoming,
+    _place: OwnedSemaphorePermit,
+}
+
+impl UpstreamBody {
+    pub(super) fn new(incoming: Incoming, place: OwnedSemaphorePermit) -> Self {
+        Self {
+            incoming,
+            _place: place,
+        }
+    }
+}
+
+impl http_body::Body for UpstreamBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        Pin::new(&mut self.get_mut().incoming).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
     }
 }
 

@@ -4,29 +4,27 @@
 //! keeps a renewal from going out. Redirects are handed back, never followed.
 
 use std::fmt;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Response, StatusCode, Uri};
-use http_body::Frame;
 use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
 use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::budget::Budget;
-use super::dial::{self, Connector};
-use super::{Body, refusal};
+use super::dial::{self, Connector, Way};
+use super::{Body, UpstreamBody, refusal};
 use crate::config;
 use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
+use crate::telemetry::Call as Class;
+use crate::telemetry::Metrics;
 use crate::vault::headers::{X_VAULT_NAMESPACE, X_VAULT_REQUEST, X_VAULT_TOKEN};
 
 /// One Vault, as everybody in this process reaches it. Clones share the pools.
@@ -49,6 +47,8 @@ struct Shared {
     /// One permit per upstream connection in use by callers.
     places: Arc<Semaphore>,
     budget: Budget,
+    metrics: Metrics,
+    places_in_all: usize,
 }
 
 /// One of Leasehold's own calls.
@@ -118,7 +118,21 @@ impl Upstream {
     ///
     /// # Errors
     /// `Kind::File` where a certificate or key cannot be read, `Kind::BadRequest` never.
-    pub fn new(vault: &config::Vault, background: &config::Background) -> Result<Self> {
+    pub fn new(
+        vault: &config::Vault,
+        background: &config::Background,
+        metrics: Metrics,
+    ) -> Result<Self> {
+        Self::over(Way::of(vault)?, vault, background, metrics)
+    }
+
+    /// As `new`, over connections that `way` makes instead of TCP.
+    pub fn over(
+        way: Way,
+        vault: &config::Vault,
+        background: &config::Background,
+        metrics: Metrics,
+    ) -> Result<Self> {
         let uri: Uri = vault.address.parse().map_err(|error| {
             Error::new(
                 Kind::Internal,
@@ -145,7 +159,7 @@ impl Upstream {
         };
         let host = header(authority.as_str())?;
         let namespace = vault.namespace.as_deref().map(header).transpose()?;
-        let connector = dial::connector(vault)?;
+        let connector = dial::connector(way, vault)?;
         Ok(Self {
             shared: Arc::new(Shared {
                 forward: pool(connector.clone(), vault.max_conns),
@@ -159,6 +173,8 @@ impl Upstream {
                 timeout: vault.timeout,
                 places: Arc::new(Semaphore::new(vault.max_conns.max(1))),
                 budget: Budget::new(background.rate, background.burst),
+                metrics,
+                places_in_all: vault.max_conns.max(1),
             }),
         })
     }
@@ -182,6 +198,13 @@ impl Upstream {
     /// # Errors
     /// `Busy` when no connection is free in time, `Deadline`, `Unreachable`.
     pub async fn send(&self, request: Request<Body>) -> Result<Response<UpstreamBody>> {
+        let answer = self.exchange(request).await;
+        let status = answer.as_ref().ok().map(Response::status);
+        self.shared.metrics.called(Class::Forward, status);
+        answer
+    }
+
+    async fn exchange(&self, request: Request<Body>) -> Result<Response<UpstreamBody>> {
         let shared = &self.shared;
         let deadline = Instant::now() + shared.timeout;
         let place = timeout_at(deadline, Arc::clone(&shared.places).acquire_owned())
@@ -191,7 +214,7 @@ impl Upstream {
                     Kind::Busy,
                     format!(
                         "all {} connections to Vault at {} have been in use for {} s",
-                        shared.places.available_permits(),
+                        shared.places_in_all,
                         shared.address,
                         shared.timeout.as_secs()
                     ),
@@ -209,12 +232,12 @@ impl Upstream {
             shared.forward.request(Request::from_parts(parts, body)),
         );
         let answer = match first.await {
-            Err(_) => return Err(shared.too_slow()),
+            Err(_) => return Err(shared.too_slow(shared.timeout)),
             Ok(Err(error)) => match spare {
                 // A pooled connection that Vault closed between two requests.
                 Some(again) if broke_before_answering(&error) => {
                     match timeout_at(deadline, shared.forward.request(again)).await {
-                        Err(_) => return Err(shared.too_slow()),
+                        Err(_) => return Err(shared.too_slow(shared.timeout)),
                         Ok(again) => again.map_err(|error| shared.unreachable(&error))?,
                     }
                 }
@@ -222,10 +245,14 @@ impl Upstream {
             },
             Ok(Ok(answer)) => answer,
         };
-        Ok(answer.map(|incoming| UpstreamBody {
-            incoming,
-            _place: Some(place),
-        }))
+        Ok(answer.map(|incoming| UpstreamBody::new(incoming, place)))
+    }
+
+    /// How many callers' requests occupy a connection.
+    pub fn in_use(&self) -> usize {
+        self.shared
+            .places_in_all
+            .saturating_sub(self.shared.places.available_permits())
     }
 
     /// Makes one of Leasehold's own calls, once, after passing the budget.
@@ -259,9 +286,14 @@ impl Upstream {
                 })?;
             Ok((head, body.to_bytes()))
         };
-        let (head, body) = timeout(shared.timeout.min(OWN_DEADLINE), exchange)
+        let within = shared.timeout.min(OWN_DEADLINE);
+        let exchanged = timeout(within, exchange)
             .await
-            .map_err(|_| shared.too_slow())??;
+            .map_err(|_| shared.too_slow(within));
+        let exchanged = exchanged.and_then(|exchanged| exchanged);
+        let status = exchanged.as_ref().ok().map(|(head, _)| head.status);
+        shared.metrics.called(Class::Own, status);
+        let (head, body) = exchanged?;
         if head.status.is_success() {
             return Ok(Answer {
                 status: head.status,
@@ -361,13 +393,13 @@ impl Shared {
         .retry_after(Some(Duration::from_secs(1)))
     }
 
-    fn too_slow(&self) -> Error {
+    fn too_slow(&self, within: Duration) -> Error {
         Error::new(
             Kind::Deadline,
             format!(
                 "Vault at {} did not answer within {} s",
                 self.address,
-                self.timeout.as_secs()
+                within.as_secs()
             ),
         )
     }
@@ -421,10 +453,10 @@ fn broke_before_answering(error: &legacy::Error) -> bool {
     }
     let mut source = error.source();
     while let Some(error) = source {
-        if let Some(error) = error.downcast_ref::<hyper::Error>() {
-            if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
-                return true;
-            }
+        if let Some(error) = error.downcast_ref::<hyper::Error>()
+            && (error.is_incomplete_message() || error.is_closed() || error.is_canceled())
+        {
+            return true;
         }
         if let Some(error) = error.downcast_ref::<std::io::Error>() {
             return matches!(
@@ -444,33 +476,6 @@ fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
         innermost = source;
     }
     innermost.to_string()
-}
-
-/// The body of Vault's answer; while it lives it occupies one of the upstream places.
-#[derive(Debug)]
-pub struct UpstreamBody {
-    incoming: Incoming,
-    _place: Option<OwnedSemaphorePermit>,
-}
-
-impl http_body::Body for UpstreamBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        Pin::new(&mut self.get_mut().incoming).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.incoming.size_hint()
-    }
 }
 
 impl fmt::Debug for Upstream {

@@ -1,12 +1,15 @@
 //! Making connections: TCP, through an HTTP proxy where one is configured, TLS where the address says so.
 
+use std::fmt;
 use std::future::Future;
+use std::io;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use super::link::{Io, Link};
 use http::Uri;
 use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -17,29 +20,14 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use tokio::net::TcpStream;
 use tower::{BoxError, Service};
 
 use crate::config;
 use crate::error::{Error, Kind, Result};
 
-pub(super) type Connector = HttpsConnector<Dial>;
+pub(super) type Connector = HttpsConnector<Way>;
 
-pub(super) fn connector(vault: &config::Vault) -> Result<Connector> {
-    let mut tcp = HttpConnector::new();
-    tcp.enforce_http(false);
-    tcp.set_nodelay(true);
-    tcp.set_connect_timeout(Some(CONNECT_DEADLINE));
-    tcp.set_keepalive(Some(Duration::from_secs(30)));
-    let dial = match &vault.http_proxy {
-        None => Dial::Direct(tcp),
-        Some(proxy) => {
-            let uri: Uri = proxy.parse().map_err(|error| {
-                Error::new(Kind::Internal, format!("the HTTP proxy {proxy:?}: {error}"))
-            })?;
-            Dial::Tunnel(Tunnel::new(uri, tcp))
-        }
-    };
+pub(super) fn connector(way: Way, vault: &config::Vault) -> Result<Connector> {
     let builder = HttpsConnectorBuilder::new()
         .with_tls_config(tls(&vault.tls)?)
         .https_or_http();
@@ -55,37 +43,81 @@ pub(super) fn connector(vault: &config::Vault) -> Result<Connector> {
             builder.with_server_name_resolver(FixedServerNameResolver::new(name))
         }
     };
-    Ok(builder.enable_http1().wrap_connector(dial))
+    Ok(builder.enable_http1().wrap_connector(way))
 }
 
-/// TCP to Vault itself, or a CONNECT tunnel through a proxy.
-#[derive(Debug, Clone)]
-pub(super) enum Dial {
-    Direct(HttpConnector),
+/// How a byte stream to Vault is made, TLS aside.
+#[derive(Clone)]
+pub enum Way {
+    Tcp(HttpConnector),
+    /// A CONNECT tunnel through a proxy.
     Tunnel(Tunnel<HttpConnector>),
+    /// By whatever else makes one: an in-memory pipe to an embedded Vault.
+    Stream(Arc<dyn Fn() -> io::Result<Box<dyn Io>> + Send + Sync>),
 }
 
-impl Service<Uri> for Dial {
-    type Response = TokioIo<TcpStream>;
+impl Way {
+    pub(super) fn of(vault: &config::Vault) -> Result<Self> {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(CONNECT_DEADLINE));
+        tcp.set_keepalive(Some(Duration::from_secs(30)));
+        let Some(proxy) = &vault.http_proxy else {
+            return Ok(Self::Tcp(tcp));
+        };
+        let uri: Uri = proxy.parse().map_err(|error| {
+            Error::new(Kind::Internal, format!("the HTTP proxy {proxy:?}: {error}"))
+        })?;
+        Ok(Self::Tunnel(Tunnel::new(uri, tcp)))
+    }
+
+    /// Every connection is a new stream from `make`.
+    pub fn streams<S: Io + 'static>(
+        make: impl Fn() -> io::Result<S> + Send + Sync + 'static,
+    ) -> Self {
+        Self::Stream(Arc::new(move || {
+            make().map(|stream| -> Box<dyn Io> { Box::new(stream) })
+        }))
+    }
+}
+
+impl fmt::Debug for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp(_) => "Way::Tcp",
+            Self::Tunnel(_) => "Way::Tunnel",
+            Self::Stream(_) => "Way::Stream",
+        })
+    }
+}
+
+impl Service<Uri> for Way {
+    type Response = Link;
     type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Link, BoxError>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         match self {
-            Self::Direct(tcp) => tcp.poll_ready(cx).map_err(Into::into),
+            Self::Tcp(tcp) => tcp.poll_ready(cx).map_err(Into::into),
             Self::Tunnel(tunnel) => tunnel.poll_ready(cx).map_err(Into::into),
+            Self::Stream(_) => Poll::Ready(Ok(())),
         }
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         match self {
-            Self::Direct(tcp) => {
+            Self::Tcp(tcp) => {
                 let connecting = tcp.call(uri);
-                Box::pin(async move { connecting.await.map_err(Into::into) })
+                Box::pin(async move { Ok(Link::Tcp(connecting.await?)) })
             }
             Self::Tunnel(tunnel) => {
                 let connecting = tunnel.call(uri);
-                Box::pin(async move { connecting.await.map_err(Into::into) })
+                Box::pin(async move { Ok(Link::Tcp(connecting.await?)) })
+            }
+            Self::Stream(make) => {
+                let made = make();
+                Box::pin(async move { Ok(Link::Stream(TokioIo::new(made?))) })
             }
         }
     }
@@ -194,7 +226,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     Ok(found)
 }
 
-fn unreadable(path: &Path, what: &str, error: &dyn std::fmt::Display) -> Error {
+fn unreadable(path: &Path, what: &str, error: &dyn fmt::Display) -> Error {
     Error::new(Kind::File, format!("{}: {what}: {error}", path.display()))
 }
 

@@ -7,9 +7,12 @@ mod body;
 mod budget;
 mod client;
 mod dial;
+mod link;
 mod refusal;
 
-pub use body::Body;
+pub use body::{Body, UpstreamBody};
 pub use budget::Budget;
-pub use client::{Answer, Call, Upstream, UpstreamBody};
+pub use client::{Answer, Call, Upstream};
+pub use dial::Way;
+pub use link::{Io, Link};
 pub use refusal::retry_after;

@@ -86,6 +86,26 @@ impl<'a> Envelope<'a> {
         seconds(Some(data.ttl?), body)?
     }
 
+    /// Is `data` a version of a KV v2 secret: `data` and `metadata` with its version and time of creation?
+    pub fn is_kv2_version(&self) -> bool {
+        #[derive(Deserialize)]
+        struct Version<'a> {
+            #[serde(borrow, rename = "data")]
+            _data: &'a RawValue,
+            metadata: Metadata,
+        }
+        #[derive(Deserialize)]
+        struct Metadata {
+            version: u64,
+            created_time: String,
+        }
+        self.data.is_some_and(|data| {
+            serde_json::from_str::<Version<'_>>(data.get()).is_ok_and(|version| {
+                version.metadata.version > 0 && !version.metadata.created_time.is_empty()
+            })
+        })
+    }
+
     /// `data.type` and `data.path` of an answer of `sys/internal/ui/mounts/<path>`.
     pub fn mount(&self) -> Option<(String, String)> {
         #[derive(Deserialize)]
@@ -297,7 +317,8 @@ mod tests {
             let envelope = Envelope::read(body.as_bytes()).unwrap();
             let seconds = envelope.lease_duration.unwrap();
             prop_assert_eq!(seconds.value.as_secs(), u64::from(value));
-            prop_assert_eq!(&body[seconds.place.clone()], value.to_string());
+            let text = value.to_string();
+            prop_assert_eq!(body.get(seconds.place.clone()), Some(text.as_str()));
             prop_assert!(seconds.place.start > body.rfind("lease_duration").unwrap());
         }
     }

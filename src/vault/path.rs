@@ -80,8 +80,44 @@ impl ApiPath {
         &self.kind
     }
 
+    /// Does the path begin with `sys` or `auth`? Behind other segments those may be a namespace's, or just
+    /// names inside a mount.
+    pub fn is_certain(&self) -> bool {
+        matches!(
+            self.canonical.split('/').next(),
+            Some("sys" | "auth" | "identity")
+        )
+    }
+
     pub fn is_login(&self) -> bool {
         self.kind == Kind::Login
+    }
+
+    /// For logs: the canonical path without what may be secret in it, a lease id, a token, an accessor.
+    pub fn shown(&self) -> String {
+        let verbs = ["renew", "revoke", "lookup"];
+        let is_about_one = matches!(
+            self.kind,
+            Kind::LeaseRenew(_)
+                | Kind::LeaseRevoke(_)
+                | Kind::TokenRenew(_)
+                | Kind::TokenRevoke { .. }
+                | Kind::TokenLookup
+        );
+        let mut shown = String::with_capacity(self.canonical.len());
+        for segment in self.canonical.split('/') {
+            if !shown.is_empty() {
+                shown.push('/');
+            }
+            shown.push_str(segment);
+            if is_about_one && verbs.iter().any(|verb| segment.starts_with(verb)) {
+                if shown.len() < self.canonical.len() {
+                    shown.push_str("/...");
+                }
+                break;
+            }
+        }
+        shown
     }
 
     /// The paths whose cached answers a write to this one makes wrong: itself, its other views (KV v2 has
@@ -185,7 +221,7 @@ fn classify(canonical: &str) -> Kind {
         match *segment {
             "sys" => return classify_sys(rest),
             "auth" if !rest.is_empty() => return classify_auth(rest),
-            "identity" if at == 0 => return Kind::Access,
+            "identity" if at == 0 => return classify_identity(rest),
             _ if at > 0 && is_engine_segment(segment) => return Kind::Secret,
             _ => {}
         }
@@ -212,6 +248,14 @@ fn is_engine_segment(segment: &str) -> bool {
             | "issue"
             | "sign"
     )
+}
+
+fn classify_identity(rest: &[&str]) -> Kind {
+    match rest {
+        // Questions, though some are asked by POST.
+        ["lookup" | "oidc", ..] => Kind::System,
+        _ => Kind::Access,
+    }
 }
 
 fn classify_sys(rest: &[&str]) -> Kind {
@@ -270,7 +314,7 @@ fn classify_auth(rest: &[&str]) -> Kind {
         ["token", "lookup" | "lookup-self" | "lookup-accessor", ..] => Kind::TokenLookup,
         ["token", ..] => Kind::System,
         // `auth/<mount>/login`, where a mount may have slashes; `login/<user>` behind it.
-        [_, rest @ ..] if rest.iter().any(|segment| *segment == "login") => Kind::Login,
+        [_, rest @ ..] if rest.contains(&"login") => Kind::Login,
         _ => Kind::System,
     }
 }
@@ -348,6 +392,8 @@ mod tests {
             ("/v1/sys/internal/ui/mounts/secret/app", Kind::UiMounts),
             ("/v1/sys/health", Kind::Unauthenticated),
             ("/v1/sys/policies/acl/app", Kind::Access),
+            ("/v1/identity/lookup/entity", Kind::System),
+            ("/v1/identity/entity/id/x", Kind::Access),
             ("/v1/secret/data/sys/health", Kind::Secret),
             ("/v1/secret/metadata/auth/x/login", Kind::Secret),
             ("/v1/database/creds/auth", Kind::Secret),
@@ -356,6 +402,30 @@ mod tests {
             assert_eq!(kind(path), expected, "{path}");
         }
         assert_eq!(ApiPath::parse("/ui/vault", None), None);
+    }
+
+    #[test]
+    fn shown_paths_have_no_ids() {
+        let shown = |path: &str| ApiPath::parse(path, None).unwrap().shown();
+        for (path, expected) in [
+            (
+                "/v1/sys/leases/revoke/database/creds/app/abc",
+                "sys/leases/revoke/...",
+            ),
+            (
+                "/v1/team/sys/renew/database/creds/app/abc",
+                "team/sys/renew/...",
+            ),
+            ("/v1/auth/token/lookup/hvs.x", "auth/token/lookup/..."),
+            ("/v1/auth/token/lookup-self", "auth/token/lookup-self"),
+            (
+                "/v1/auth/token/revoke-accessor/a",
+                "auth/token/revoke-accessor/...",
+            ),
+            ("/v1/secret/data/renew/x", "secret/data/renew/x"),
+        ] {
+            assert_eq!(shown(path), expected);
+        }
     }
 
     #[test]

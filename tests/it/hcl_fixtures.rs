@@ -118,8 +118,9 @@ fn as_go_decodes_value(value: &Value) -> Json {
 
 /// An object that stands in a list already is not put into one more.
 fn element(value: &Value) -> Json {
-    match &value.kind {
-        ValueKind::Object(object) => as_go_decodes(object),
-        _ => as_go_decodes_value(value),
+    if let ValueKind::Object(object) = &value.kind {
+        as_go_decodes(object)
+    } else {
+        as_go_decodes_value(value)
     }
 }

@@ -1,4 +1,8 @@
-//! Leasehold from outside: the public API and the program, in one test binary.
+//! The one integration binary: Leasehold from outside, and the rules of its own tree.
 
 #[cfg(test)]
 mod config;
+#[cfg(test)]
+mod hcl_fixtures;
+#[cfg(test)]
+mod tidy;

@@ -1,0 +1,40 @@
+//! What one listener allows its callers.
+
+use std::time::Duration;
+
+use crate::config;
+
+/// The bounds of one listener's connections.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// From the first byte of a request to the end of its head.
+    pub header_timeout: Duration,
+    /// Between two requests, before the first one, and while a caller takes nothing of its answer.
+    pub idle_timeout: Duration,
+    /// Connections open at once; who comes later waits in the system's queue.
+    pub max_connections: usize,
+    /// A longer head is answered with 431.
+    pub max_header_bytes: usize,
+}
+
+impl From<&config::Listener> for Limits {
+    fn from(listener: &config::Listener) -> Self {
+        Self {
+            header_timeout: listener.header_timeout,
+            idle_timeout: listener.idle_timeout,
+            max_connections: listener.max_connections,
+            ..Self::default()
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(300),
+            max_connections: 1024,
+            max_header_bytes: 64 * 1024,
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! What an operator sees: counters, gauges and log lines.
+//!
+//! Secrets stay out by construction: metrics take enums and numbers, log lines take fields from an
+//! allow-list (method, path, status, counts, durations, addresses, file names), and `Secret` cannot be
+//! shown.
+
+mod log;
+mod metrics;
+mod sample;
+
+pub use log::{LogFile, start};
+pub use metrics::{Call, LeaseEvent, Metrics};
+pub use sample::Sample;
