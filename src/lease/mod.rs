@@ -3,17 +3,34 @@
 //! This room knows nothing of caches: it is given leases to watch and tells through [`Tenant`] when one
 //! must be replaced or has ended. What is done when is decided by `plan`, which is pure.
 
+mod calls;
+mod plan;
+mod queue;
+mod record;
+mod scheduler;
+mod state;
+mod vault;
+mod view;
+
+#[cfg(test)]
+mod properties;
+
+pub use scheduler::Scheduler;
+pub use vault::VaultRenewals;
+pub use view::{LeaseView, NextAction};
+
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::config;
 use crate::error::Result;
-use crate::life::Life;
+use crate::life::{LONGEST, Life};
 use crate::secret::Secret;
 
 /// One lease, or one token that came from a login through us. Shared by the cache entry that serves it
@@ -36,8 +53,11 @@ pub struct Lease {
     pub life: Arc<Life>,
     /// The end of the token it was made with, where that is known: a lease dies with its parent.
     pub parent: Option<Arc<Life>>,
+    /// How long it could live when it was made: its TTL, or what its parent had left.
+    reach: Duration,
     origin: Instant,
-    used_millis: AtomicU64,
+    /// When it was last served, in milliseconds after `origin`; negative where a use was inherited.
+    used_millis: AtomicI64,
 }
 
 /// What Vault calls it.
@@ -62,9 +82,10 @@ pub struct Grant {
 /// Why a lease is no longer watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// Its time, or its parent's, has come.
+    /// Its time, or its parent's, has come; or nobody used it and it was given back (`revoke_idle`).
     Expired,
     /// Nobody asked for it within `idle_ttl`; it stays good until its end but is no longer kept alive.
+    /// `Expired` follows at that end.
     Idle,
     /// Vault says that it does not exist any more.
     Lost,
@@ -75,14 +96,15 @@ pub type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// How a lease is renewed at Vault. One attempt per call; the scheduler owns backoff.
 pub trait Renew: Send + Sync + 'static {
     fn renew(&self, lease: Arc<Lease>) -> Later<Result<Grant>>;
-    /// Gives an idle lease back (`revoke_idle`).
+    /// Gives a lease back (`revoke_idle`, `revoke_on_exit`).
     fn revoke(&self, lease: Arc<Lease>) -> Later<Result<()>>;
 }
 
 /// Who uses the leases: the cache.
 pub trait Tenant: Send + Sync + 'static {
     /// Get another credential and serve that from now on; the old one still works meanwhile. `Ok` ends
-    /// the watching of the old lease. The new one was given to the scheduler by then.
+    /// the watching of the old lease. The new one was given to the scheduler by then, and inherited the
+    /// use of the old one (`Lease::inherit_use`).
     fn replace(&self, lease: Arc<Lease>) -> Later<Result<()>>;
     /// The lease is no longer watched. `Expired` and `Lost`: it must not be served any more.
     fn ended(&self, lease: Arc<Lease>, why: Ended);
@@ -104,6 +126,7 @@ impl Lease {
         end: Instant,
         parent: Option<Arc<Life>>,
     ) -> Self {
+        let ttl = ttl.min(LONGEST);
         Self {
             key,
             what,
@@ -113,9 +136,10 @@ impl Lease {
             renewable,
             ttl,
             life: Arc::new(Life::ending_at(end)),
+            reach: reach(ttl, parent.as_deref()),
             parent,
             origin: Instant::now(),
-            used_millis: AtomicU64::new(0),
+            used_millis: AtomicI64::new(0),
         }
     }
 
@@ -134,17 +158,50 @@ impl Lease {
             .map_or(Duration::MAX, |end| end.saturating_duration_since(now))
     }
 
+    /// The least life with which it is served while another can be had: `min_remaining`, at most a quarter
+    /// of the life it had at first, at least the one second that an answer can still say.
+    pub fn min_remaining(&self, settings: &config::Leases) -> Duration {
+        min_remaining(settings, self.reach).max(LEAST_SERVED)
+    }
+
     /// Notes that a caller was served this lease.
     pub fn touch(&self, now: Instant) {
         let millis = now.saturating_duration_since(self.origin).as_millis();
         self.used_millis
-            .fetch_max(u64::try_from(millis).unwrap_or(u64::MAX), Ordering::Relaxed);
+            .fetch_max(i64::try_from(millis).unwrap_or(i64::MAX), Ordering::Relaxed);
+    }
+
+    /// For a lease that was made in the background to replace `old`: its making was nobody's use, so that
+    /// it was last used when the old one was. Without this an unused lease would be replaced for ever.
+    pub fn inherit_use(&self, old: &Self) {
+        let before = self.origin.saturating_duration_since(old.used_at());
+        let millis = i64::try_from(before.as_millis()).unwrap_or(i64::MAX);
+        // Not over a use of its own, which may have come first.
+        let _inherited =
+            self.used_millis
+                .compare_exchange(0, -millis, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// When it was last served; its making counts as a use.
     pub fn used_at(&self) -> Instant {
-        self.origin + Duration::from_millis(self.used_millis.load(Ordering::Relaxed))
+        let millis = self.used_millis.load(Ordering::Relaxed);
+        let distance = Duration::from_millis(millis.unsigned_abs());
+        if millis < 0 {
+            self.origin.checked_sub(distance).unwrap_or(self.origin)
+        } else {
+            self.origin + distance
+        }
     }
+}
+
+/// `min_remaining` as it holds for a lease of this TTL: at most a quarter of it.
+pub fn min_remaining(settings: &config::Leases, ttl: Duration) -> Duration {
+    settings.min_remaining.min(ttl / 4)
+}
+
+fn reach(ttl: Duration, parent: Option<&Life>) -> Duration {
+    let of_parent = parent.and_then(|parent| parent.remaining(Instant::now()));
+    of_parent.map_or(ttl, |left| left.min(ttl))
 }
 
 impl fmt::Debug for Lease {
@@ -153,5 +210,66 @@ impl fmt::Debug for Lease {
             .field("key", &self.key)
             .field("path", &self.path)
             .finish_non_exhaustive()
+    }
+}
+
+/// What has less than a second left says "0 seconds" in whole ones, and is not handed out.
+const LEAST_SERVED: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lease(ttl: u64, parent: Option<Arc<Life>>) -> Lease {
+        let ttl = Duration::from_secs(ttl);
+        let what = What::Secret {
+            lease_id: Secret::new("database/creds/app/x"),
+        };
+        let path = "database/creds/app".to_owned();
+        let end = Instant::now() + ttl;
+        Lease::new(
+            1,
+            what,
+            Secret::new("t"),
+            None,
+            path,
+            true,
+            ttl,
+            end,
+            parent,
+        )
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_lease_must_have_left_is_a_quarter_of_what_it_could_live() {
+        let settings = config::Leases::default();
+        let parent = Arc::new(Life::ending_at(Instant::now() + Duration::from_secs(8)));
+        let least = |lease: &Lease| lease.min_remaining(&settings).as_millis();
+        assert_eq!(least(&lease(3600, None)), 10_000);
+        assert_eq!(least(&lease(20, None)), 5_000);
+        assert_eq!(least(&lease(3600, Some(Arc::clone(&parent)))), 2_000);
+        assert_eq!(least(&lease(6, Some(parent))), 1_500);
+        assert_eq!(least(&lease(2, None)), 1_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_replacement_was_last_used_when_the_old_one_was() {
+        let old = lease(60, None);
+        tokio::time::advance(Duration::from_secs(10)).await;
+        old.touch(Instant::now());
+        let used = Instant::now();
+        tokio::time::advance(Duration::from_secs(40)).await;
+        let new = lease(60, None);
+        assert_eq!(new.used_at(), Instant::now(), "its making is a use");
+        new.inherit_use(&old);
+        assert_eq!(new.used_at(), used);
+        new.touch(Instant::now());
+        assert_eq!(new.used_at(), Instant::now());
+        new.inherit_use(&old);
+        assert_eq!(new.used_at(), used, "served in the instant of its making");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        new.touch(Instant::now());
+        new.inherit_use(&old);
+        assert_eq!(new.used_at(), Instant::now(), "its own use stays");
     }
 }
