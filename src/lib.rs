@@ -2,6 +2,7 @@
 //!
 //! The map of the rooms, and which may name which: `src/architecture.md`.
 
+pub mod auth;
 pub mod backoff;
 pub mod config;
 pub mod error;
