@@ -9,6 +9,7 @@ pub mod error;
 pub mod lease;
 pub mod life;
 pub mod secret;
+pub mod sink;
 pub mod tasks;
 pub mod telemetry;
 pub mod token;
