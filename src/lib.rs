@@ -3,6 +3,7 @@
 //! The map of the rooms, and which may name which: `src/architecture.md`.
 
 pub mod admin;
+pub mod auth;
 pub mod backoff;
 pub mod cli;
 pub mod config;
@@ -12,6 +13,7 @@ pub mod lease;
 pub mod life;
 pub mod secret;
 pub mod server;
+pub mod sink;
 pub mod tasks;
 pub mod telemetry;
 pub mod token;
