@@ -27,8 +27,7 @@ use crate::telemetry::{Metrics, Sample};
 pub use health::{Readiness, Reason};
 pub use recent::{Noted, Recent};
 pub use status::{
-    AuthStatus, CacheStatus, Ids, LeaseStatus, Leases, ListenerStatus, Next, ShortId, SinkStatus,
-    Status, TokenStatus, VaultStatus,
+    CacheStatus, Ids, LeaseStatus, Leases, ListenerStatus, Next, ShortId, Status, VaultStatus,
 };
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -217,10 +216,8 @@ mod tests {
 
     use super::*;
     use crate::error::{Error, Kind};
-    use crate::lease::{Lease, What};
-    use crate::life::Life;
+    use crate::lease::{Lease, LeaseView, NextAction, What};
     use crate::secret::Secret;
-    use crate::token::Token;
 
     /// Stands in every secret that the status is made from.
     const CANARY: &str = "hvs.CANARY";
@@ -262,27 +259,24 @@ mod tests {
 
         fn status(&self) -> Status {
             let ttl = Duration::from_secs(60);
-            let token = Token {
-                secret: Secret::new(CANARY),
-                accessor: Some(Secret::new(CANARY)),
-                life: Arc::new(Life::endless()),
-                ttl: Duration::ZERO,
-                renewable: false,
-                generation: 2,
-            };
             let lease_id = Secret::new(format!("database/creds/app/{CANARY}"));
             let lease = Lease::new(
                 7,
                 What::Secret { lease_id },
-                token.secret.clone(),
+                Secret::new(CANARY),
                 None,
                 "database/creds/app".into(),
                 true,
                 ttl,
                 Instant::now() + ttl,
-                Some(Arc::clone(&token.life)),
+                None,
             );
-            let next = Next::at("renew", Instant::now() + ttl * 3 / 4);
+            let view = LeaseView {
+                lease: Arc::new(lease),
+                renewable: true,
+                failures: 0,
+                next: Some((NextAction::Renew, Instant::now() + ttl * 3 / 4)),
+            };
             Status {
                 version: "1",
                 uptime_seconds: 5,
@@ -291,14 +285,8 @@ mod tests {
                     address: "http://127.0.0.1:8200".into(),
                     namespace: None,
                 },
-                auth: Some(AuthStatus {
-                    method: "approle",
-                    mount_path: "auth/approle".into(),
-                    state: "logged_in",
-                    token: Some(TokenStatus::of(&token, &self.ids)),
-                    next: None,
-                }),
-                leases: Leases::of(vec![LeaseStatus::of(&lease, Some(next), &self.ids)]),
+                auth: None,
+                leases: Leases::of(vec![LeaseStatus::of(&view, &self.ids)]),
                 cache: None,
                 sinks: Vec::new(),
                 listeners: Vec::new(),
@@ -595,7 +583,6 @@ mod tests {
         assert_eq!(lease["next"]["action"], "renew");
         assert_eq!(lease["next"]["in_seconds"], 45);
         assert_eq!(lease["id"].as_str().unwrap().len(), 12);
-        assert_eq!(status["auth"]["token"]["remaining_seconds"], Value::Null);
         assert_eq!(status["degraded_reasons"][0]["part"], "sinks");
         assert_eq!(status["ready"], true);
     }

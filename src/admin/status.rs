@@ -11,10 +11,11 @@ use tokio::time::Instant;
 
 use super::health::Readiness;
 use super::recent::Noted;
-use crate::lease::{Lease, What};
+use crate::auth::AuthView;
+use crate::lease::{LeaseView, NextAction, What};
 use crate::life::Life;
 use crate::secret::Secret;
-use crate::token::Token;
+use crate::sink::SinkView;
 
 /// One moment of one running Leasehold. Durations are in seconds; `null` where there is no end.
 #[derive(Debug, Clone, Serialize)]
@@ -25,11 +26,11 @@ pub struct Status {
     pub readiness: Readiness,
     pub vault: VaultStatus,
     /// `None`: no auto-auth is configured.
-    pub auth: Option<AuthStatus>,
+    pub auth: Option<AuthView>,
     pub leases: Leases,
     /// `None`: no cache is configured.
     pub cache: Option<CacheStatus>,
-    pub sinks: Vec<SinkStatus>,
+    pub sinks: Vec<SinkView>,
     pub listeners: Vec<ListenerStatus>,
     /// Client connections open, of all listeners.
     pub connections: usize,
@@ -43,31 +44,6 @@ pub struct Status {
 pub struct VaultStatus {
     pub address: String,
     pub namespace: Option<String>,
-}
-
-#[derive(Debug, Clone, Serialize)]
-pub struct AuthStatus {
-    /// `approle`, `token_file`.
-    pub method: &'static str,
-    /// Where it is mounted, `auth/approle`.
-    pub mount_path: String,
-    /// `logging_in`, `logged_in`, `failing`.
-    pub state: &'static str,
-    pub token: Option<TokenStatus>,
-    /// What is done next, and when.
-    pub next: Option<Next>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct TokenStatus {
-    /// A hash of its accessor, where it has one.
-    pub accessor: Option<ShortId>,
-    /// Which login of this process it came from, from 1.
-    pub generation: u64,
-    pub renewable: bool,
-    /// As granted at login; 0: never ends.
-    pub ttl_seconds: u64,
-    pub remaining_seconds: Option<u64>,
 }
 
 #[derive(Debug, Clone, Default, Serialize)]
@@ -95,14 +71,15 @@ pub struct LeaseStatus {
     pub parent_remaining_seconds: Option<u64>,
     /// Since a caller was last given it.
     pub unused_seconds: u64,
+    /// Failed calls in a row.
+    pub failures: u32,
     pub next: Option<Next>,
 }
 
 /// What is done next, and when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Next {
-    /// `renew`, `replace`, `let_go`, `login`.
-    pub action: &'static str,
+    pub action: NextAction,
     pub in_seconds: u64,
 }
 
@@ -112,17 +89,6 @@ pub struct CacheStatus {
     pub leased_entries: usize,
     pub bytes: u64,
     pub max_bytes: u64,
-}
-
-#[derive(Debug, Clone, Serialize)]
-pub struct SinkStatus {
-    /// `file`.
-    pub kind: &'static str,
-    pub path: String,
-    /// The login whose token it holds; 0: none yet.
-    pub generation: u64,
-    /// Why the last write failed, if it did.
-    pub error: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -156,7 +122,7 @@ impl Ids {
 }
 
 impl Next {
-    pub fn at(action: &'static str, at: Instant) -> Self {
+    fn at(action: NextAction, at: Instant) -> Self {
         Self {
             action,
             in_seconds: rounded(at.saturating_duration_since(Instant::now())),
@@ -164,21 +130,10 @@ impl Next {
     }
 }
 
-impl TokenStatus {
-    pub fn of(token: &Token, ids: &Ids) -> Self {
-        Self {
-            accessor: token.accessor.as_ref().map(|it| ids.of(it)),
-            generation: token.generation,
-            renewable: token.renewable,
-            ttl_seconds: token.ttl.as_secs(),
-            remaining_seconds: remaining(&token.life, Instant::now()),
-        }
-    }
-}
-
 impl LeaseStatus {
-    pub fn of(lease: &Lease, next: Option<Next>, ids: &Ids) -> Self {
+    pub fn of(view: &LeaseView, ids: &Ids) -> Self {
         let now = Instant::now();
+        let lease = &view.lease;
         let (kind, named) = match &lease.what {
             What::Secret { lease_id } => ("secret", lease_id),
             What::Token { accessor } => ("login", accessor.as_ref().unwrap_or(&lease.token)),
@@ -188,12 +143,13 @@ impl LeaseStatus {
             kind,
             path: lease.path.clone(),
             namespace: lease.namespace.clone(),
-            renewable: lease.renewable,
+            renewable: view.renewable,
             ttl_seconds: lease.ttl.as_secs(),
             remaining_seconds: lease.end().map(|_| lease.remaining(now).as_secs()),
             parent_remaining_seconds: lease.parent.as_ref().and_then(|it| remaining(it, now)),
             unused_seconds: rounded(now.saturating_duration_since(lease.used_at())),
-            next,
+            failures: view.failures,
+            next: view.next.map(|(action, at)| Next::at(action, at)),
         }
     }
 }

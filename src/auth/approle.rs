@@ -129,6 +129,7 @@ fn is_for_good(error: &Error) -> bool {
         | Kind::BadRequest
         | Kind::TooLarge
         | Kind::NotFound
+        | Kind::NotAdmitted(_)
         | Kind::BadAnswer
         | Kind::File
         | Kind::Bind

@@ -136,12 +136,7 @@ impl FakeVault {
     pub(super) fn upstream(&self) -> Upstream {
         let vault = config::Vault {
             address: "http://vault.test:8200".to_owned(),
-            namespace: None,
-            tls: config::VaultTls::default(),
-            timeout: Duration::from_secs(60),
-            num_retries: 0,
-            http_proxy: None,
-            max_conns: 8,
+            ..config::Vault::default()
         };
         let served = self.clone();
         let way = Way::streams(move || {

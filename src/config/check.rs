@@ -11,6 +11,9 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use log::parse_level;
+
+use super::defaults;
 use super::env::{self, Vars};
 use super::file::{self, File};
 use super::findings::{At, Findings, Given, Note, Phase};
@@ -283,24 +286,4 @@ fn rate_limit(text: &str) -> Result<(f64, i64), String> {
             .map_err(|_| wrong())?,
     };
     Ok((rate, burst))
-}
-
-/// What holds where nothing was said. Those of whole blocks are in `config`'s `Default`s.
-pub(super) mod defaults {
-    use std::time::Duration;
-
-    pub(in super::super) const ADDRESS: &str = "https://127.0.0.1:8200";
-    pub(in super::super) const LISTEN: &str = "127.0.0.1:8200";
-    pub(in super::super) const TIMEOUT: Duration = Duration::from_secs(60);
-    pub(in super::super) const VAULT_CONNECTIONS: usize = 64;
-    pub(in super::super) const RETRIES: u32 = 12;
-    pub(in super::super) const MIN_BACKOFF: Duration = Duration::from_secs(1);
-    pub(in super::super) const MAX_BACKOFF: Duration = Duration::from_secs(300);
-    pub(in super::super) const SINK_MODE: u32 = 0o640;
-    pub(in super::super) const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-    pub(in super::super) const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
-    pub(in super::super) const CONNECTIONS: usize = 1024;
-    pub(in super::super) const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
-    pub(in super::super) const STARTUP_WAIT: Duration = Duration::from_secs(5);
-    pub(in super::super) const WORKER_THREADS: usize = 1;
 }

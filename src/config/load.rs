@@ -15,6 +15,7 @@ use super::source::Sources;
 use super::validate::validate;
 use super::{Config, effective};
 use crate::hcl;
+use crate::secret::Secret;
 
 /// What was given on the command line. Each field is the flag of its name; `None` is not given.
 #[derive(Debug, Clone, Default)]
@@ -36,6 +37,10 @@ pub struct Overrides {
     pub log_rotate_duration: Option<String>,
     pub log_rotate_max_files: Option<String>,
     pub exit_after_auth: Option<bool>,
+    /// Log to standard output.
+    pub combine_logs: bool,
+    /// Headers of Leasehold's own calls.
+    pub headers: Vec<(String, Secret)>,
 }
 
 impl Overrides {

@@ -6,6 +6,7 @@
 
 mod address;
 mod check;
+mod defaults;
 mod effective;
 mod env;
 mod excerpt;
@@ -22,11 +23,13 @@ mod validate;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use check::parse_level;
 pub use effective::render_effective;
 pub use env::{Environment, Vars};
 pub use excerpt::render_text;
 pub use findings::{Finding, Severity};
 pub use load::{Loaded, Overrides, Product, Report, Strictness, load};
+pub use units::parse_duration;
 
 use crate::secret::Secret;
 
@@ -67,6 +70,8 @@ pub struct Vault {
     pub http_proxy: Option<String>,
     /// Upstream connections open at once.
     pub max_conns: usize,
+    /// Headers of Leasehold's own calls (`-header`).
+    pub headers: Vec<(String, Secret)>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -217,7 +222,9 @@ pub struct Background {
 pub struct Log {
     pub level: LogLevel,
     pub json: bool,
-    /// `None`: standard error alone.
+    /// To standard output in place of standard error.
+    pub to_stdout: bool,
+    /// Beside the standard stream.
     pub file: Option<PathBuf>,
 }
 
@@ -228,49 +235,4 @@ pub enum LogLevel {
     Info,
     Warn,
     Error,
-}
-
-impl Default for Leases {
-    fn default() -> Self {
-        Self {
-            renew_at: 0.75,
-            replace_at: 0.85,
-            min_remaining: Duration::from_secs(10),
-            idle_ttl: None,
-            revoke_idle: false,
-            revoke_on_exit: false,
-        }
-    }
-}
-
-impl Default for StaticSecrets {
-    fn default() -> Self {
-        Self {
-            ttl: Duration::from_secs(300),
-            // Nothing stale is served in this version.
-            max_stale: Duration::ZERO,
-        }
-    }
-}
-
-impl Default for Cache {
-    fn default() -> Self {
-        Self {
-            max_size: 64 * 1024 * 1024,
-            static_secrets: Some(StaticSecrets::default()),
-            leases: Leases::default(),
-            logins: true,
-            token_create: false,
-            paths: Vec::new(),
-        }
-    }
-}
-
-impl Default for Background {
-    fn default() -> Self {
-        Self {
-            rate: 10.0,
-            burst: 20,
-        }
-    }
 }

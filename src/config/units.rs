@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// As Vault reads one: digits are seconds, `2d` is days, the rest is Go's (`1h30m`, `500ms`, `1.5h`).
 /// Empty text is zero. Negative ones make no sense anywhere and are refused.
-pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
     if text.is_empty() {
         return Ok(Duration::ZERO);
     }

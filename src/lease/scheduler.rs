@@ -89,7 +89,7 @@ impl Scheduler {
             .map(|record| LeaseView::of(record, now))
             .collect();
         drop(state);
-        views.sort_by(|a, b| (&a.path, a.key).cmp(&(&b.path, b.key)));
+        views.sort_by(|a, b| (&a.lease.path, a.lease.key).cmp(&(&b.lease.path, b.lease.key)));
         views
     }
 

@@ -213,11 +213,7 @@ mod tests {
         let settings = config::Vault {
             address: "http://vault.test:8200".into(),
             namespace: Some("configured".into()),
-            tls: config::VaultTls::default(),
-            timeout: Duration::from_secs(60),
-            num_retries: 0,
-            http_proxy: None,
-            max_conns: 4,
+            ..config::Vault::default()
         };
         let background = config::Background::default();
         let upstream = Upstream::over(way, &settings, &background, Metrics::new()).unwrap();

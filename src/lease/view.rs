@@ -1,40 +1,24 @@
-//! A lease as `/agent/v1/status` shows it: never its id, never a token.
+//! A lease as those see it who ask what is kept alive.
 
-use std::time::Duration;
+use std::sync::Arc;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use tokio::time::Instant;
 
+use super::Lease;
 use super::plan::Step;
 use super::record::{Call, Kind, Record};
 
-/// Times are whole seconds in the serialised form, counted from the moment of asking.
-#[derive(Debug, Clone, Serialize)]
+/// One watched lease at the moment of asking. `admin` decides what of it is shown.
+#[derive(Debug, Clone)]
 pub struct LeaseView {
-    pub key: u64,
-    pub path: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub namespace: Option<String>,
-    /// `secret` or `token`.
-    pub kind: &'static str,
-    /// The TTL first granted.
-    #[serde(serialize_with = "seconds")]
-    pub ttl: Duration,
-    /// What is left of it, its parent's end considered; `None`: it never ends.
-    #[serde(serialize_with = "seconds_or_null")]
-    pub remaining: Option<Duration>,
-    /// What is left of the token it was made with, where that is known.
-    #[serde(serialize_with = "seconds_or_null")]
-    pub parent_remaining: Option<Duration>,
+    pub lease: Arc<Lease>,
+    /// As the last renewal said.
     pub renewable: bool,
-    /// How long ago it was last served.
-    #[serde(serialize_with = "seconds")]
-    pub last_used: Duration,
     /// Failed calls in a row.
     pub failures: u32,
-    pub next_action: Option<NextAction>,
-    #[serde(serialize_with = "seconds_or_null")]
-    pub next_action_in: Option<Duration>,
+    /// What is done next, and when.
+    pub next: Option<(NextAction, Instant)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -50,29 +34,16 @@ pub enum NextAction {
 
 impl LeaseView {
     pub(super) fn of(record: &Record, now: Instant) -> Self {
-        let lease = &record.lease;
-        let left = |end: Instant| end.saturating_duration_since(now);
-        let (action, at) = match (record.call, record.plan) {
-            (Some(Call::Queued(kind) | Call::Running(kind)), _) => (Some(kind.into()), Some(now)),
-            (None, Some(plan)) => (Some(plan.step.into()), Some(plan.at)),
-            (None, None) => (None, None),
+        let next = match (record.call, record.plan) {
+            (Some(Call::Queued(kind) | Call::Running(kind)), _) => Some((kind.into(), now)),
+            (None, Some(plan)) => Some((plan.step.into(), plan.at)),
+            (None, None) => None,
         };
         Self {
-            key: lease.key,
-            path: lease.path.clone(),
-            namespace: lease.namespace.clone(),
-            kind: if record.is_token() { "token" } else { "secret" },
-            ttl: lease.ttl,
-            remaining: lease.end().map(left),
-            parent_remaining: lease
-                .parent
-                .as_ref()
-                .and_then(|parent| parent.remaining(now)),
+            lease: Arc::clone(&record.lease),
             renewable: record.renewable,
-            last_used: now.saturating_duration_since(lease.used_at()),
             failures: record.failures,
-            next_action: action,
-            next_action_in: at.map(left),
+            next,
         }
     }
 }
@@ -95,16 +66,5 @@ impl From<Kind> for NextAction {
             Kind::Renew => Self::Renew,
             Kind::Replace => Self::Replace,
         }
-    }
-}
-
-fn seconds<S: Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_u64(time.as_secs())
-}
-
-fn seconds_or_null<S: Serializer>(time: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
-    match time {
-        Some(time) => seconds(time, to),
-        None => to.serialize_none(),
     }
 }

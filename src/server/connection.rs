@@ -99,6 +99,8 @@ fn http(limits: &Limits) -> http1::Builder {
     // connections; `Clock` tells the two apart.
     http.header_read_timeout(None)
         .half_close(false)
+        // As Vault's own server writes them, for who reads answers by eye or with grep.
+        .title_case_headers(true)
         .max_header_size(limits.max_header_bytes)
         .max_buf_size(limits.max_header_bytes.max(LARGEST_READ));
     http
@@ -228,7 +230,7 @@ mod tests {
                 if let Some((head, body)) = text.split_once("\r\n\r\n") {
                     let length = head
                         .lines()
-                        .find_map(|line| line.strip_prefix("content-length: "))
+                        .find_map(|line| line.strip_prefix("Content-Length: "))
                         .map_or(0, |length| length.parse::<usize>().unwrap());
                     if head.starts_with("HTTP/1.1 100") || body.len() >= length {
                         return text;
@@ -406,7 +408,7 @@ mod tests {
         let (clean, text) = tokio::join!(stopped, caller.rest());
         assert!(clean);
         assert!(text.starts_with("HTTP/1.1 200"), "{text}");
-        assert!(text.contains("connection: close"), "{text}");
+        assert!(text.contains("Connection: close"), "{text}");
     }
 
     #[tokio::test(start_paused = true)]
@@ -434,7 +436,7 @@ mod tests {
             caller.ask(b"TP/1.1\r\nHost: a\r\n\r\n").await
         };
         let (clean, text) = tokio::join!(tasks.stop(Duration::from_secs(30)), late);
-        assert!(clean && text.contains("connection: close"), "{text}");
+        assert!(clean && text.contains("Connection: close"), "{text}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -24,7 +24,10 @@ use crate::error::{Error, Kind, Result};
 pub fn start(log: &Log) -> Result<()> {
     let file = log.file.as_deref().map(LogFile::open).transpose()?;
     let filter = Targets::new().with_target("leasehold", level(log.level));
-    let writer = Destination(file);
+    let writer = Destination {
+        to_stdout: log.to_stdout,
+        file,
+    };
     let layer = if log.json {
         fmt::layer()
             .json()
@@ -76,34 +79,37 @@ impl Write for LogFile {
     }
 }
 
-/// The file where there is one, beside standard error.
-#[derive(Debug)]
-struct Destination(Option<LogFile>);
-
-/// One event's writer: to standard error, and to the file too.
-#[derive(Debug)]
-struct Both(Option<LogFile>);
+/// One of the standard streams, and the file where there is one. It is its own writer, one per event.
+#[derive(Debug, Clone)]
+struct Destination {
+    to_stdout: bool,
+    file: Option<LogFile>,
+}
 
 impl<'a> MakeWriter<'a> for Destination {
-    type Writer = Both;
+    type Writer = Self;
 
-    fn make_writer(&'a self) -> Both {
-        Both(self.0.clone())
+    fn make_writer(&'a self) -> Self {
+        self.clone()
     }
 }
 
-impl Write for Both {
+impl Write for Destination {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if let Some(file) = &mut self.0 {
-            // A full disk must not silence standard error.
+        if let Some(file) = &mut self.file {
+            // A full disk must not silence the other stream.
             let _lost = file.write_all(bytes);
         }
-        io::stderr().write_all(bytes)?;
+        if self.to_stdout {
+            io::stdout().write_all(bytes)?;
+        } else {
+            io::stderr().write_all(bytes)?;
+        }
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
+        io::stdout().flush()
     }
 }
 

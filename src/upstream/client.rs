@@ -7,10 +7,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Method, Request, Response, StatusCode, Uri};
+use http::{Request, Response, Uri};
 use http_body_util::{BodyExt, Limited};
 use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -18,6 +17,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::budget::Budget;
+use super::call::{Answer, Call};
 use super::dial::{self, Connector, Way};
 use super::{Body, UpstreamBody, refusal};
 use crate::config;
@@ -43,74 +43,14 @@ struct Shared {
     base: String,
     host: HeaderValue,
     namespace: Option<HeaderValue>,
+    /// Of each of our own calls.
+    headers: Vec<(HeaderName, HeaderValue)>,
     timeout: Duration,
     /// One permit per upstream connection in use by callers.
     places: Arc<Semaphore>,
     budget: Budget,
     metrics: Metrics,
     places_in_all: usize,
-}
-
-/// One of Leasehold's own calls.
-#[derive(Debug)]
-pub struct Call<'a> {
-    pub method: Method,
-    /// With its leading `/v1/`, percent-encoded.
-    pub path: &'a str,
-    pub token: Option<&'a Secret>,
-    /// `None`: the configured namespace, if there is one.
-    pub namespace: Option<&'a str>,
-    /// JSON text. Plain bytes, since it holds credentials and must not go through a `Value`'s many copies.
-    pub body: Option<Bytes>,
-    pub headers: Vec<(HeaderName, HeaderValue)>,
-}
-
-impl<'a> Call<'a> {
-    pub fn new(method: Method, path: &'a str) -> Self {
-        Self {
-            method,
-            path,
-            token: None,
-            namespace: None,
-            body: None,
-            headers: Vec::new(),
-        }
-    }
-
-    #[must_use]
-    pub fn token(mut self, token: &'a Secret) -> Self {
-        self.token = Some(token);
-        self
-    }
-
-    #[must_use]
-    pub fn namespace(mut self, namespace: Option<&'a str>) -> Self {
-        self.namespace = namespace;
-        self
-    }
-
-    #[must_use]
-    pub fn body(mut self, json: impl Into<Bytes>) -> Self {
-        self.body = Some(json.into());
-        self
-    }
-}
-
-/// A good (2xx) answer to one of our own calls, read whole.
-pub struct Answer {
-    pub status: StatusCode,
-    pub body: Bytes,
-    /// When the request went out: lifetimes in the answer count from here, so that they are never
-    /// thought longer than they are.
-    pub asked_at: Instant,
-}
-
-impl fmt::Debug for Answer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Answer")
-            .field("status", &self.status)
-            .finish_non_exhaustive()
-    }
 }
 
 impl Upstream {
@@ -170,6 +110,7 @@ impl Upstream {
                 base,
                 host,
                 namespace,
+                headers: own_headers(&vault.headers)?,
                 timeout: vault.timeout,
                 places: Arc::new(Semaphore::new(vault.max_conns.max(1))),
                 budget: Budget::new(background.rate, background.burst),
@@ -373,7 +314,7 @@ impl Shared {
         if let Some(token) = call.token {
             headers.insert(X_VAULT_TOKEN, secret_value(token.expose())?);
         }
-        for (name, value) in &call.headers {
+        for (name, value) in self.headers.iter().chain(&call.headers) {
             headers.insert(name, value.clone());
         }
         Ok(request)
@@ -411,7 +352,22 @@ fn pool(connector: Connector, idle: usize) -> legacy::Client<Connector, Body> {
         .pool_idle_timeout(POOL_IDLE)
         .pool_max_idle_per_host(idle)
         .set_host(false)
+        .http1_title_case_headers(true)
         .build(connector)
+}
+
+fn own_headers(given: &[(String, Secret)]) -> Result<Vec<(HeaderName, HeaderValue)>> {
+    let header = |(name, value): &(String, Secret)| {
+        let parsed = HeaderName::from_bytes(name.as_bytes());
+        let parsed = parsed.map_err(|_| {
+            Error::new(
+                Kind::BadRequest,
+                format!("-header: {name:?} is not the name of a header"),
+            )
+        })?;
+        Ok((parsed, secret_value(value.expose())?))
+    };
+    given.iter().map(header).collect()
 }
 
 /// A token or namespace as a header; marked sensitive, so that no `Debug` shows it.

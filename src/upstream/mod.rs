@@ -5,6 +5,7 @@
 
 mod body;
 mod budget;
+mod call;
 mod client;
 mod dial;
 mod link;
@@ -12,7 +13,8 @@ mod refusal;
 
 pub use body::{Body, UpstreamBody};
 pub use budget::Budget;
-pub use client::{Answer, Call, Upstream};
+pub use call::{Answer, Call};
+pub use client::Upstream;
 pub use dial::Way;
 pub use link::{Io, Link};
 pub use refusal::retry_after;

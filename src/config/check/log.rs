@@ -30,6 +30,7 @@ impl Check<'_> {
             .map(|file| log_file(file));
         self.rotation(typed, file.is_some());
         Log {
+            to_stdout: self.overrides.combine_logs,
             level: level.map_or(LogLevel::Info, |setting| {
                 parse_level(&setting.value).unwrap_or_else(|message| {
                     self.wrong(&setting, message);
@@ -78,7 +79,8 @@ impl Check<'_> {
     }
 }
 
-fn parse_level(text: &str) -> Result<LogLevel, String> {
+/// `trace`, `debug`, `info`, `warn`, `error` and the peers' other words for them.
+pub fn parse_level(text: &str) -> Result<LogLevel, String> {
     match text.trim().to_ascii_lowercase().as_str() {
         "trace" => Ok(LogLevel::Trace),
         "debug" => Ok(LogLevel::Debug),

@@ -25,6 +25,7 @@ impl Check<'_> {
             timeout: self.timeout(block),
             num_retries: self.num_retries(block),
             http_proxy: self.http_proxy(block),
+            headers: self.overrides.headers.clone(),
             max_conns: self.count(
                 named("vault.max_connections", max_connections),
                 1..=65_535,
