@@ -1,0 +1,475 @@
+//! What requests that pass through change: writes make answers old, revocations end leases and tokens,
+//! renewals move their ends. All of it happens before the answer goes back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Limited};
+use tokio::time::{Instant, timeout};
+
+use super::body::ReplyBody;
+use super::entry::{Entry, Stay};
+use super::key::Print;
+use super::policy;
+use super::tokens::Known;
+use super::{Caller, Room};
+use crate::error::Result;
+use crate::lease::Grant;
+use crate::upstream;
+use crate::vault::envelope::{Envelope, Seconds, field_of_body};
+use crate::vault::path::{ApiPath, Kind, Named};
+
+/// What a request does to what is cached, if it succeeds.
+#[derive(Debug, Clone)]
+pub(super) enum Effect {
+    None,
+    /// These canonical paths read differently from now on (sorted).
+    Written(Vec<String>),
+    /// Something was changed or revoked, and we cannot tell what.
+    Unclear,
+    /// Who may read what has changed; a mount may be gone, with all its leases.
+    AccessChanged {
+        mount: Option<String>,
+    },
+    TokenRevoked {
+        token: Option<Print>,
+        orphan: bool,
+    },
+    LeaseRevoked(Option<Print>),
+    PrefixRevoked(String),
+    /// The answer says until when.
+    TokenRenewed(Option<Print>),
+    LeaseRenewed(Option<Print>),
+    /// The answer brings a token, child of the caller's.
+    TokenMade {
+        parent: Option<Print>,
+    },
+}
+
+impl Effect {
+    /// `body` is `None` where it was too large to be read.
+    pub(super) fn of(
+        room: &Room,
+        parts: &Parts,
+        path: &ApiPath,
+        body: Option<&Bytes>,
+        caller: &Caller,
+    ) -> Self {
+        if matches!(
+            parts.method.as_str(),
+            "GET" | "HEAD" | "LIST" | "SCAN" | "OPTIONS" | "TRACE"
+        ) {
+            return Self::None;
+        }
+        let field = |name: &str, in_path: &Option<String>| {
+            let text = in_path.clone().or_else(|| field_of_body(body?, name))?;
+            Some(room.keyer.print(text.as_bytes()))
+        };
+        let own = || match caller {
+            Caller::AutoAuth(token) => Some(room.keyer.print_of(&token.secret)),
+            Caller::Own(token) => Some(room.keyer.print_of(token)),
+            Caller::Anonymous | Caller::Unclear => None,
+        };
+        let named = |named: &Named| match named {
+            Named::Caller => own(),
+            Named::Token(in_path) => field("token", in_path),
+            Named::Accessor(in_path) => {
+                let known = room.tokens.find_accessor(field("accessor", in_path)?)?;
+                Some(known.token)
+            }
+        };
+        if !policy::is_clear_namespace(&parts.headers) {
+            return Self::Unclear;
+        }
+        match path.kind() {
+            Kind::Secret => Self::Written(path.touched_by_write()),
+            Kind::Access
+                if mount_in(path).is_none() && path.canonical().ends_with("sys/remount") =>
+            {
+                Self::Unclear
+            }
+            Kind::Access => Self::AccessChanged {
+                mount: mount_in(path),
+            },
+            Kind::TokenRevoke {
+                named: Named::Accessor(in_path),
+                orphan,
+            } => {
+                // An accessor that was never seen belongs to no entry.
+                match (
+                    named(&Named::Accessor(in_path.clone())),
+                    field("accessor", in_path),
+                ) {
+                    (None, Some(_)) => Self::None,
+                    (token, _) => Self::TokenRevoked {
+                        token,
+                        orphan: *orphan,
+                    },
+                }
+            }
+            Kind::TokenRevoke { named: who, orphan } => Self::TokenRevoked {
+                token: named(who),
+                orphan: *orphan,
+            },
+            Kind::TokenRenew(who) => Self::TokenRenewed(named(who).or_else(own)),
+            Kind::LeaseRevoke(in_path) => Self::LeaseRevoked(field("lease_id", in_path)),
+            Kind::LeaseRevokePrefix(prefix) => Self::PrefixRevoked(prefix.clone()),
+            Kind::LeaseRenew(in_path) => Self::LeaseRenewed(field("lease_id", in_path)),
+            Kind::TokenCreate | Kind::Login => Self::TokenMade { parent: own() },
+            // A mount's own path may look like one of these: `kv/sys/...`, `kv/auth/...`.
+            Kind::System if !path.is_certain() => Self::Written(path.touched_by_write()),
+            Kind::TokenLookup
+            | Kind::UiMounts
+            | Kind::Wrapping
+            | Kind::Unauthenticated
+            | Kind::System => Self::None,
+        }
+    }
+
+    /// Does only the answer's body tell what happened?
+    fn needs_answer(&self) -> bool {
+        matches!(
+            self,
+            Self::TokenRenewed(_) | Self::LeaseRenewed(_) | Self::TokenMade { .. }
+        )
+    }
+
+    /// A failed write may have happened all the same; a refused revocation has not.
+    fn holds_after(&self, status: http::StatusCode) -> bool {
+        status.is_success() || status.is_server_error() || matches!(self, Self::Written(_))
+    }
+}
+
+/// An effect that is applied when this is dropped: on every way out, a client that hangs up among them,
+/// unless it is known that it did not happen.
+pub(super) struct Pending {
+    room: Arc<Room>,
+    effect: Effect,
+}
+
+impl Pending {
+    pub(super) fn new(room: Arc<Room>, effect: Effect) -> Self {
+        Self { room, effect }
+    }
+
+    pub(super) fn did_not_happen(mut self) {
+        self.effect = Effect::None;
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.room.apply(&self.effect);
+    }
+}
+
+impl Room {
+    /// Forwards what is not cached, and lets its effect happen before the answer goes back.
+    pub(super) async fn pass(
+        self: &Arc<Self>,
+        request: Request<upstream::Body>,
+        effect: Effect,
+        caller: &Caller,
+    ) -> Result<Response<ReplyBody>> {
+        self.metrics.cache_bypass();
+        if effect.needs_answer() {
+            return self.pass_and_read(request, &effect, caller).await;
+        }
+        let pending = Pending::new(Arc::clone(self), effect);
+        let response = self.forward(request).await?;
+        if !pending.effect.holds_after(response.status()) {
+            pending.did_not_happen();
+        }
+        Ok(response)
+    }
+
+    async fn pass_and_read(
+        &self,
+        request: Request<upstream::Body>,
+        effect: &Effect,
+        caller: &Caller,
+    ) -> Result<Response<ReplyBody>> {
+        let asked_at = Instant::now();
+        let response = self.forward(request).await?;
+        let is_small = http_body::Body::size_hint(response.body())
+            .upper()
+            .is_some_and(|size| size <= LARGEST_READ)
+            || policy::is_readable(response.headers());
+        if !response.status().is_success() || !is_small {
+            return Ok(response);
+        }
+        let (mut head, body) = response.into_parts();
+        let limit = usize::try_from(LARGEST_READ).unwrap_or(usize::MAX);
+        let body = timeout(READ_DEADLINE, Limited::new(body, limit).collect()).await;
+        let body = match body {
+            Ok(Ok(collected)) => collected.to_bytes(),
+            Ok(Err(_)) | Err(_) => {
+                return Err(crate::error::Error::new(
+                    crate::error::Kind::Unreachable,
+                    format!(
+                        "the answer of Vault at {} broke off",
+                        self.upstream.address()
+                    ),
+                ));
+            }
+        };
+        self.read_effect(effect, &body, asked_at, caller);
+        head.headers.remove(http::header::TRANSFER_ENCODING);
+        Ok(Response::from_parts(head, ReplyBody::Full(body)))
+    }
+
+    /// Takes from an answer what a renewal or a new token brought.
+    fn read_effect(&self, effect: &Effect, body: &[u8], asked_at: Instant, caller: &Caller) {
+        let Some(envelope) = Envelope::read(body) else {
+            return;
+        };
+        match effect {
+            Effect::LeaseRenewed(named) => {
+                let told = (!envelope.lease_id.is_empty())
+                    .then(|| self.keyer.print(envelope.lease_id.as_bytes()));
+                let lease = told
+                    .or(*named)
+                    .and_then(|print| self.store.lease_by_id(print));
+                let (Some(lease), Some(ttl)) = (lease, &envelope.lease_duration) else {
+                    return;
+                };
+                if let Some(entry) = self.store.entry_of_lease(lease)
+                    && let Stay::Leased(lease) = &entry.stay
+                {
+                    lease.life.set_end(asked_at + ttl.value);
+                }
+                self.scheduler
+                    .renewed(lease, grant(ttl, envelope.renewable, asked_at));
+            }
+            Effect::TokenRenewed(named) => {
+                let Some(auth) = &envelope.auth else { return };
+                let Some(ttl) = &auth.lease_duration else {
+                    return;
+                };
+                let told = (!auth.client_token.is_empty())
+                    .then(|| self.keyer.print(auth.client_token.as_bytes()));
+                let Some(known) = told.or(*named).and_then(|print| self.tokens.find(print)) else {
+                    return;
+                };
+                if !ttl.value.is_zero() {
+                    known
+                        .life
+                        .set_end(asked_at + ttl.value.min(crate::life::LONGEST));
+                }
+                if let Some(lease) = known.lease {
+                    self.scheduler
+                        .renewed(lease, grant(ttl, auth.renewable, asked_at));
+                }
+            }
+            Effect::TokenMade { parent } => {
+                let Some(auth) = &envelope.auth else { return };
+                if auth.client_token.is_empty() {
+                    return;
+                }
+                let print = self.keyer.print(auth.client_token.as_bytes());
+                let accessor =
+                    (!auth.accessor.is_empty()).then(|| self.keyer.print(auth.accessor.as_bytes()));
+                let life = match &auth.lease_duration {
+                    Some(ttl) if !ttl.value.is_zero() => {
+                        crate::life::Life::ending_at(asked_at + ttl.value.min(crate::life::LONGEST))
+                    }
+                    _ => crate::life::Life::endless(),
+                };
+                let parent =
+                    parent.filter(|_| !auth.orphan && !matches!(caller, Caller::Anonymous));
+                self.tokens
+                    .add(print, accessor, parent, Arc::new(life), None);
+            }
+            Effect::None
+            | Effect::Written(_)
+            | Effect::AccessChanged { .. }
+            | Effect::TokenRevoked { .. }
+            | Effect::LeaseRevoked(_)
+            | Effect::PrefixRevoked(_)
+            | Effect::Unclear => {}
+        }
+    }
+
+    pub(super) fn apply(&self, effect: &Effect) {
+        match effect {
+            Effect::None
+            | Effect::TokenRenewed(_)
+            | Effect::LeaseRenewed(_)
+            | Effect::TokenMade { .. } => {}
+            Effect::Written(touched) => {
+                let is_touched = |resource: &str| {
+                    touched
+                        .binary_search_by(|path| path.as_str().cmp(resource))
+                        .is_ok()
+                };
+                self.flights.fence(
+                    |flight| is_touched(flight.resource()),
+                    || {
+                        self.store
+                            .remove_resources(touched.iter().map(String::as_str))
+                    },
+                );
+            }
+            Effect::AccessChanged { mount } => self.access_changed(mount.as_deref()),
+            Effect::TokenRevoked {
+                token: Some(token),
+                orphan,
+            } => self.token_revoked(*token, *orphan),
+            Effect::LeaseRevoked(Some(lease_id)) => {
+                if let Some(lease) = self.store.lease_by_id(*lease_id) {
+                    self.lease_is_dead(lease);
+                }
+            }
+            // Tokens are revoked by the path of their login; whose those are, nobody told us.
+            Effect::PrefixRevoked(prefix) if prefix.starts_with("auth/") => {
+                self.everything_revoked();
+                self.own_token_is_revoked();
+            }
+            Effect::PrefixRevoked(prefix) if !prefix.is_empty() => {
+                let below = |path: &str| path.contains(prefix.as_str());
+                self.flights.fence(|flight| below(flight.resource()), || ());
+                let dead = self.store.remove_where(|entry| {
+                    entry
+                        .lease_id()
+                        .is_some_and(|id| id.starts_with(prefix.as_str()))
+                });
+                self.let_go(dead.leased);
+            }
+            Effect::Unclear
+            | Effect::TokenRevoked { token: None, .. }
+            | Effect::LeaseRevoked(None)
+            | Effect::PrefixRevoked(_) => self.everything_revoked(),
+        }
+    }
+
+    fn access_changed(&self, mount: Option<&str>) {
+        self.mounts.forget_all();
+        self.flights.fence(
+            |_| true,
+            || self.store.remove_where(|entry| entry.lease_key().is_none()),
+        );
+        if let Some(mount) = mount {
+            let below = |path: &str| {
+                path.strip_prefix(mount)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            };
+            let dead = self.store.remove_where(|entry| below(&entry.resource));
+            self.let_go(dead.leased);
+        }
+    }
+
+    fn token_revoked(&self, token: Print, orphan: bool) {
+        let mut ended = self.tokens.end(token, orphan);
+        if ended.is_empty() {
+            // Never seen before: what is being fetched with it right now must not be stored.
+            let life = self.tokens.life_of(token);
+            life.end_now();
+            ended.push(Known {
+                token,
+                life,
+                lease: None,
+            });
+        }
+        self.flights.fence(
+            |flight| {
+                flight
+                    .token()
+                    .is_some_and(|token| ended.iter().any(|known| known.token == token))
+            },
+            || (),
+        );
+        for lease in ended.iter().filter_map(|known| known.lease) {
+            self.lease_is_dead(lease);
+        }
+        self.drop_dead_leases();
+        let own = self.token.borrow().clone();
+        if let Some(own) = own {
+            let print = self.keyer.print_of(&own.secret);
+            if ended.iter().any(|known| known.token == print) {
+                self.own_token_is_revoked();
+            }
+        }
+    }
+
+    fn own_token_is_revoked(&self) {
+        if let Some(own) = self.token.borrow().as_deref() {
+            (self.own_token_revoked)(own.generation);
+        }
+    }
+
+    fn everything_revoked(&self) {
+        self.flights.fence(|_| true, || ());
+        let dead = self.store.remove_where(|_| true);
+        self.let_go(dead.leased);
+    }
+
+    /// Ends a lease that Vault no longer knows.
+    pub(super) fn lease_is_dead(&self, lease: u64) {
+        if let Some(entry) = self.store.remove_lease(lease) {
+            self.let_go(vec![entry]);
+        }
+        self.scheduler.forget(lease);
+    }
+
+    pub(super) fn let_go(&self, entries: Vec<Arc<Entry>>) {
+        for entry in entries {
+            if let Stay::Leased(lease) = &entry.stay {
+                lease.life.end_now();
+                self.scheduler.forget(lease.key);
+            }
+        }
+    }
+
+    /// Removes the entries of leases that have ended, by themselves or with their tokens.
+    pub(super) fn drop_dead_leases(&self) {
+        let now = Instant::now();
+        let is_dead = |entry: &Entry| match &entry.stay {
+            Stay::Leased(lease) => lease.remaining(now).is_zero(),
+            Stay::Static(stay) => stay.owner.as_ref().is_some_and(|owner| owner.is_over(now)),
+        };
+        let dead = self.flights.hold(|| self.store.remove_where(is_dead));
+        self.let_go(dead.leased);
+    }
+}
+
+impl Entry {
+    fn lease_id(&self) -> Option<&str> {
+        match &self.stay {
+            Stay::Leased(lease) => match &lease.what {
+                crate::lease::What::Secret { lease_id } => Some(lease_id.expose()),
+                crate::lease::What::Token { .. } => None,
+            },
+            Stay::Static(_) => None,
+        }
+    }
+}
+
+fn grant(ttl: &Seconds, renewable: bool, asked_at: Instant) -> Grant {
+    Grant {
+        ttl: ttl.value.min(crate::life::LONGEST),
+        renewable,
+        asked_at,
+    }
+}
+
+/// The mount or auth method that `sys/mounts/<path>` and `sys/auth/<path>` are about.
+fn mount_in(path: &ApiPath) -> Option<String> {
+    let (before, rest) = path.canonical().split_once("sys/")?;
+    let mount = rest
+        .strip_prefix("mounts/")
+        .map(str::to_owned)
+        .or_else(|| {
+            rest.strip_prefix("auth/")
+                .map(|method| format!("auth/{method}"))
+        })?;
+    let mount = mount
+        .strip_suffix("/tune")
+        .map_or(mount.clone(), str::to_owned);
+    Some(format!("{before}{mount}"))
+}
+
+const LARGEST_READ: u64 = 1024 * 1024;
+const READ_DEADLINE: Duration = Duration::from_secs(60);

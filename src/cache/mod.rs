@@ -1,0 +1,449 @@
+//! The caching service: answers from memory where it may, fetches once for many where it must.
+//!
+//! It sits between `inject`, which says on whose behalf a request goes, and `forward`. It is always
+//! ready; only a miss goes on. The rules are in `policy`; this file is the way of a request through them.
+
+mod body;
+mod clear;
+mod effect;
+mod entry;
+mod flight;
+mod keep;
+mod key;
+mod lead;
+mod mounts;
+mod policy;
+mod replace;
+mod store;
+mod tokens;
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CACHE_CONTROL};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use tokio::time::Instant;
+use tower::util::BoxCloneSyncService;
+use tower::{Service, ServiceExt};
+
+pub use body::{Pipe, ReplyBody};
+pub use clear::{Clear, Cleared};
+use effect::Effect;
+use entry::{Entry, Freshness, Replay, Stay};
+use flight::Flights;
+use key::{Identity, Key, Keyer, Op};
+use mounts::Mounts;
+use policy::Treatment;
+pub use store::Size;
+use store::Store;
+use tokens::Tokens;
+
+use crate::config;
+use crate::error::{Error, Kind, Result};
+use crate::lease::{Scheduler, Tenant};
+use crate::secret::Secret;
+use crate::tasks::Tasks;
+use crate::telemetry::Metrics;
+use crate::token::{Token, TokenRx};
+use crate::upstream::{self, Upstream, UpstreamBody};
+use crate::vault::headers::{X_CACHE, X_VAULT_NAMESPACE, X_VAULT_TOKEN};
+use crate::vault::path::ApiPath;
+
+/// The way onwards: forward, retry, client.
+pub type Next = BoxCloneSyncService<Request<upstream::Body>, Response<UpstreamBody>, Error>;
+
+/// On whose behalf a request goes; `inject` puts it into the request's extensions.
+#[derive(Debug, Clone)]
+pub enum Caller {
+    /// By Leasehold's own token; the request's header is already set.
+    AutoAuth(Arc<Token>),
+    /// By a token that the caller sent.
+    Own(Secret),
+    /// Without any.
+    Anonymous,
+    /// More than one token, or one that is no text: passed on, never cached.
+    Unclear,
+}
+
+/// What a cache is made of.
+pub struct Ingredients {
+    pub settings: config::Cache,
+    pub next: Next,
+    pub upstream: Upstream,
+    pub scheduler: Scheduler,
+    pub token: TokenRx,
+    pub tasks: Tasks,
+    pub metrics: Metrics,
+    /// Called when Leasehold's own token (of this generation) was revoked through us.
+    pub own_token_revoked: Arc<dyn Fn(u64) + Send + Sync>,
+}
+
+/// The service. Clones share one cache.
+#[derive(Clone)]
+pub struct Cache {
+    room: Arc<Room>,
+}
+
+struct Room {
+    /// For tasks that a trait's `&self` starts.
+    me: Weak<Self>,
+    settings: config::Cache,
+    keyer: Keyer,
+    store: Store,
+    tokens: Tokens,
+    flights: Flights,
+    mounts: Mounts,
+    next: Next,
+    upstream: Upstream,
+    scheduler: Scheduler,
+    token: TokenRx,
+    tasks: Tasks,
+    metrics: Metrics,
+    own_token_revoked: Arc<dyn Fn(u64) + Send + Sync>,
+    /// The login that is current; static entries of another are asked for again.
+    generation: AtomicU64,
+    lease_numbers: AtomicU64,
+}
+
+/// A request that the cache deals with, its body read.
+struct Ask {
+    parts: Parts,
+    body: Bytes,
+    path: ApiPath,
+    op: Op,
+    key: Key,
+    caller: Caller,
+    identity: Identity,
+}
+
+impl Cache {
+    /// Starts the cache's own tasks: following the auto-auth token, sweeping what has ended.
+    pub fn start(parts: Ingredients) -> Self {
+        let Ingredients {
+            settings,
+            next,
+            upstream,
+            scheduler,
+            token,
+            tasks,
+            metrics,
+            own_token_revoked,
+        } = parts;
+        let room = Arc::new_cyclic(|me: &Weak<Room>| Room {
+            me: Weak::clone(me),
+            keyer: Keyer::new(),
+            store: Store::new(settings.max_size),
+            settings,
+            tokens: Tokens::default(),
+            flights: Flights::default(),
+            mounts: Mounts::default(),
+            next,
+            upstream,
+            scheduler: scheduler.clone(),
+            token,
+            tasks: tasks.clone(),
+            metrics,
+            own_token_revoked,
+            generation: AtomicU64::new(0),
+            lease_numbers: AtomicU64::new(1),
+        });
+        let tenant: Weak<dyn Tenant> = room.me.clone();
+        scheduler.set_tenant(tenant);
+        tasks.spawn("cache token", Arc::clone(&room).follow_token());
+        tasks.spawn("cache sweep", Arc::clone(&room).sweep());
+        Self { room }
+    }
+
+    pub fn size(&self) -> Size {
+        self.room.store.size()
+    }
+}
+
+impl Service<Request<upstream::Body>> for Cache {
+    type Response = Response<ReplyBody>;
+    type Error = Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<ReplyBody>>> + Send>>;
+
+    /// Always ready: a hit needs nothing from Vault.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<upstream::Body>) -> Self::Future {
+        let room = Arc::clone(&self.room);
+        Box::pin(async move { room.answer(request).await })
+    }
+}
+
+impl Room {
+    async fn answer(
+        self: Arc<Self>,
+        request: Request<upstream::Body>,
+    ) -> Result<Response<ReplyBody>> {
+        let (mut parts, body) = request.into_parts();
+        let caller = parts
+            .extensions
+            .remove::<Caller>()
+            .unwrap_or(Caller::Unclear);
+        let Some(path) = ApiPath::parse(parts.uri.path(), namespace_of(&parts.headers)) else {
+            return self.forward(Request::from_parts(parts, body)).await;
+        };
+        let body = body.read_ahead(LARGEST_KEYED_BODY).await?;
+        let small = match &body {
+            upstream::Body::Empty => Some(Bytes::new()),
+            upstream::Body::Full(bytes) => Some(bytes.clone()),
+            upstream::Body::Streamed { .. } => None,
+        };
+        let query = parts.uri.query();
+        let treatment = policy::treatment(
+            &self.settings,
+            &parts.method,
+            query,
+            &path,
+            &parts.headers,
+            small.is_some(),
+        );
+        let identity = self.identity(&caller);
+        let (op, small, identity) = match (treatment, small, identity) {
+            (Treatment::Shared(op) | Treatment::Alone(op), Some(small), Some(identity))
+                if !op.is_read() || small.is_empty() =>
+            {
+                (op, small, identity)
+            }
+            (_, small, _) => {
+                let effect = Effect::of(&self, &parts, &path, small.as_ref(), &caller);
+                let mut request = Request::from_parts(parts, body);
+                request.extensions_mut().insert(caller.clone());
+                return self.pass(request, effect, &caller).await;
+            }
+        };
+        let raw = parts.uri.path().strip_prefix("/v1/").unwrap_or_default();
+        let key = self.keyer.key(
+            identity,
+            op,
+            namespace_of(&parts.headers),
+            raw,
+            query,
+            &small,
+        );
+        let ask = Ask {
+            parts,
+            body: small,
+            path,
+            op,
+            key,
+            caller,
+            identity,
+        };
+        if matches!(treatment, Treatment::Alone(_)) {
+            return self.look_up_then(ask, false).await;
+        }
+        self.look_up_then(ask, true).await
+    }
+
+    /// A hit, or a fetch: shared with others, or alone.
+    async fn look_up_then(self: Arc<Self>, ask: Ask, share: bool) -> Result<Response<ReplyBody>> {
+        let now = Instant::now();
+        let mut fallback = None;
+        if let Some(entry) = self.store.find(&ask.key) {
+            let least = entry.least_remaining(&self.settings.leases);
+            let forced = wants_fresh(&ask.parts.headers) && entry.may_refresh(now);
+            let generation = self.generation.load(Ordering::Relaxed);
+            match entry.freshness(now, generation, least) {
+                Freshness::Fresh if !forced => return Ok(self.hit(&entry, now)),
+                Freshness::Due if !forced => {
+                    self.revalidate(&entry);
+                    return Ok(self.hit(&entry, now));
+                }
+                Freshness::Fresh | Freshness::Due | Freshness::Over => fallback = Some(entry),
+            }
+        }
+        self.metrics.cache_miss();
+        let answer = if share {
+            Arc::clone(&self).fetch_shared(ask).await
+        } else {
+            Arc::clone(&self).fetch_alone(ask).await
+        };
+        // The replacement cannot be had: what is not dead yet is better than an error.
+        let failed = match &answer {
+            Ok(response) => {
+                response.status().is_server_error() || response.status().as_u16() == 429
+            }
+            Err(error) => error.is_retryable(),
+        };
+        match fallback.filter(|entry| failed && entry.is_alive_lease(Instant::now())) {
+            Some(entry) => Ok(self.hit(&entry, Instant::now())),
+            None => answer,
+        }
+    }
+
+    fn hit(&self, entry: &Entry, now: Instant) -> Response<ReplyBody> {
+        self.metrics.cache_hit();
+        entry.answer(now)
+    }
+
+    async fn forward(&self, request: Request<upstream::Body>) -> Result<Response<ReplyBody>> {
+        let response = self.next.clone().oneshot(request).await?;
+        Ok(response.map(ReplyBody::Upstream))
+    }
+
+    fn identity(&self, caller: &Caller) -> Option<Identity> {
+        match caller {
+            Caller::AutoAuth(_) => Some(Identity::AutoAuth),
+            Caller::Own(token) => Some(Identity::Token(self.keyer.print_of(token))),
+            Caller::Anonymous => Some(Identity::Anonymous),
+            Caller::Unclear => None,
+        }
+    }
+
+    /// Registers each new auto-auth token and lets the leases of the old one be replaced.
+    async fn follow_token(self: Arc<Self>) {
+        let mut token = self.token.clone();
+        let mut old: Option<Arc<Token>> = None;
+        loop {
+            let current = token.borrow_and_update().clone();
+            if let Some(current) = &current {
+                let accessor = current
+                    .accessor
+                    .as_ref()
+                    .map(|text| self.keyer.print_of(text));
+                let print = self.keyer.print_of(&current.secret);
+                self.tokens
+                    .add(print, accessor, None, Arc::clone(&current.life), None);
+                self.generation.store(current.generation, Ordering::Relaxed);
+                if let Some(old) = old.filter(|old| old.generation != current.generation) {
+                    self.scheduler.replace_children_of(&old.life);
+                }
+            }
+            old = current;
+            tokio::select! {
+                changed = token.changed() => if changed.is_err() { return },
+                () = self.tasks.stopping() => return,
+            }
+        }
+    }
+
+    /// Lets go of what hangs below tokens that have ended, and tells the gauges.
+    async fn sweep(self: Arc<Self>) {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(SWEEP_INTERVAL) => {}
+                () = self.tasks.stopping() => return,
+            }
+            self.tokens.sweep(Instant::now());
+            self.drop_dead_leases();
+        }
+    }
+}
+
+impl Ask {
+    /// The request as it came, to be sent.
+    fn request(&self) -> Request<upstream::Body> {
+        let body = match self.body.is_empty() {
+            true => upstream::Body::Empty,
+            false => upstream::Body::Full(self.body.clone()),
+        };
+        let mut request = Request::from_parts(self.parts.clone(), body);
+        request.extensions_mut().insert(self.caller.clone());
+        request
+    }
+
+    /// What is needed to ask the same again: no header but those that count for Vault, and no token
+    /// where that is Leasehold's own.
+    fn replay(&self) -> Replay {
+        let is_own = matches!(self.caller, Caller::Own(_));
+        let headers = self
+            .parts
+            .headers
+            .iter()
+            .filter(|(name, _)| {
+                REPLAYED.contains(name)
+                    || is_own && (**name == X_VAULT_TOKEN || **name == AUTHORIZATION)
+            })
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        let target = self
+            .parts
+            .uri
+            .path_and_query()
+            .cloned()
+            .unwrap_or_else(|| http::uri::PathAndQuery::from_static("/"));
+        Replay {
+            method: self.parts.method.clone(),
+            target,
+            headers,
+            body: self.body.clone(),
+        }
+    }
+}
+
+impl Entry {
+    fn least_remaining(&self, settings: &config::Leases) -> Duration {
+        match &self.stay {
+            Stay::Leased(lease) => crate::lease::min_remaining(settings, lease.ttl),
+            Stay::Static(_) => Duration::ZERO,
+        }
+    }
+
+    fn is_alive_lease(&self, now: Instant) -> bool {
+        matches!(&self.stay, Stay::Leased(lease) if lease.remaining(now) >= Duration::from_secs(1))
+    }
+}
+
+fn namespace_of(headers: &HeaderMap) -> Option<&str> {
+    headers
+        .get(X_VAULT_NAMESPACE)
+        .and_then(|value| value.to_str().ok())
+}
+
+/// `Cache-Control: no-cache` (RFC 9111 §5.2.1.4).
+fn wants_fresh(headers: &HeaderMap) -> bool {
+    headers.get(CACHE_CONTROL).is_some_and(|value| {
+        value.to_str().is_ok_and(|text| {
+            text.split(',')
+                .any(|part| part.trim().eq_ignore_ascii_case("no-cache"))
+        })
+    })
+}
+
+fn mark_miss(headers: &mut HeaderMap) {
+    headers.insert(X_CACHE, HeaderValue::from_static("MISS"));
+}
+
+fn internal(what: &str) -> Error {
+    Error::new(
+        Kind::Internal,
+        format!("{what}; this is a bug of Leasehold"),
+    )
+}
+
+impl fmt::Debug for Cache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache")
+            .field("size", &self.size())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Ingredients {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ingredients").finish_non_exhaustive()
+    }
+}
+
+/// Request bodies up to this size are read to be part of a key; larger ones are streamed.
+const LARGEST_KEYED_BODY: usize = 64 * 1024;
+const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+const REPLAYED: [HeaderName; 4] = [
+    X_VAULT_NAMESPACE,
+    http::header::CONTENT_TYPE,
+    http::header::ACCEPT,
+    crate::vault::headers::X_VAULT_REQUEST,
+];

@@ -1,0 +1,173 @@
+//! Getting a new credential while the old one still works, and asking Vault what is mounted where.
+
+use std::sync::Arc;
+
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue, Method, Request, Uri};
+use tokio::time::Instant;
+use tower::ServiceExt;
+
+use super::entry::Entry;
+use super::flight::Verdict;
+use super::key::{Identity, Op};
+use super::{Ask, Caller, Room, internal};
+use crate::error::{Error, Kind, Result};
+use crate::lease::{Ended, Later, Lease, Tenant};
+use crate::secret::Secret;
+use crate::upstream;
+use crate::vault::envelope::Envelope;
+use crate::vault::headers::{X_VAULT_NAMESPACE, X_VAULT_TOKEN};
+use crate::vault::path::ApiPath;
+
+impl Tenant for Room {
+    fn replace(&self, lease: Arc<Lease>) -> Later<Result<()>> {
+        let Some(room) = self.me.upgrade() else {
+            return Box::pin(async { Err(Error::new(Kind::Stopping, "the cache is gone")) });
+        };
+        Box::pin(async move { room.replace_lease(&lease).await })
+    }
+
+    fn ended(&self, lease: Arc<Lease>, why: Ended) {
+        match why {
+            Ended::Idle => {}
+            Ended::Expired | Ended::Lost => {
+                if let Some(entry) = self.store.remove_lease(lease.key) {
+                    self.let_go(vec![entry]);
+                }
+            }
+        }
+    }
+}
+
+impl Room {
+    async fn replace_lease(self: Arc<Self>, lease: &Lease) -> Result<()> {
+        // Without an entry nobody is served from this lease any more.
+        let Some(entry) = self.store.entry_of_lease(lease.key) else {
+            return Ok(());
+        };
+        let Some(ask) = self.ask_again(&entry) else {
+            return Err(Error::new(
+                Kind::NoToken,
+                "there is no token to replace a credential with",
+            ));
+        };
+        self.upstream.budget().acquire().await;
+        match self.fetch_in_background(ask).await {
+            Some(Verdict::Stored(new)) if new.lease_key() != Some(lease.key) => Ok(()),
+            Some(Verdict::Stored(_)) => Err(internal("a replacement brought the same lease")),
+            Some(Verdict::Shared(answer)) if !answer.status.is_success() => Err(Error::new(
+                Kind::Refused(answer.status),
+                format!(
+                    "Vault answered {} to {}",
+                    answer.status.as_u16(),
+                    lease.path
+                ),
+            )
+            .retry_after(upstream::retry_after(&answer.headers))),
+            Some(Verdict::Failed(error)) => Err(error),
+            Some(Verdict::Shared(_) | Verdict::Alone) | None => Err(Error::new(
+                Kind::BadAnswer,
+                format!("Vault's answer to {} brought no lease to keep", lease.path),
+            )),
+        }
+    }
+
+    /// The request that made an entry, with the token of today. `None` while there is no token.
+    pub(super) fn ask_again(&self, entry: &Entry) -> Option<Ask> {
+        let replay = &entry.replay;
+        let mut headers = HeaderMap::with_capacity(replay.headers.len() + 1);
+        for (name, value) in &replay.headers {
+            headers.append(name, value.clone());
+        }
+        let caller = match entry.identity {
+            Identity::Anonymous => Caller::Anonymous,
+            Identity::Token(_) => Caller::Own(token_in(&headers)?),
+            Identity::AutoAuth => {
+                let token = self.token.borrow().clone()?;
+                let mut value = HeaderValue::from_str(token.secret.expose()).ok()?;
+                value.set_sensitive(true);
+                headers.insert(X_VAULT_TOKEN, value);
+                Caller::AutoAuth(token)
+            }
+        };
+        let uri = Uri::from(replay.target.clone());
+        let path = ApiPath::parse(uri.path(), super::namespace_of(&headers))?;
+        let op = Op::of(&replay.method, uri.query())?;
+        let mut request = Request::new(());
+        *request.method_mut() = replay.method.clone();
+        *request.uri_mut() = uri;
+        *request.headers_mut() = headers;
+        let (parts, ()) = request.into_parts();
+        let body = replay.body.clone();
+        Some(Ask {
+            parts,
+            body,
+            path,
+            op,
+            key: entry.key,
+            caller,
+            identity: entry.identity,
+        })
+    }
+
+    /// Asks once what is mounted where a request reads, with the caller's token, beside that request.
+    pub(super) fn look_up_mount(self: &Arc<Self>, ask: &Ask) {
+        let resource = ask.path.canonical().to_owned();
+        let Some(asking) = self.mounts.start_asking(&resource, Instant::now()) else {
+            return;
+        };
+        let raw = ask
+            .parts
+            .uri
+            .path()
+            .strip_prefix("/v1/")
+            .unwrap_or_default();
+        let Ok(uri) = Uri::try_from(format!("/v1/sys/internal/ui/mounts/{raw}")) else {
+            return;
+        };
+        let mut request = Request::new(upstream::Body::Empty);
+        *request.method_mut() = Method::GET;
+        *request.uri_mut() = uri;
+        for name in [X_VAULT_TOKEN, AUTHORIZATION, X_VAULT_NAMESPACE] {
+            if let Some(value) = ask.parts.headers.get(&name) {
+                request.headers_mut().insert(name, value.clone());
+            }
+        }
+        let room = Arc::clone(self);
+        self.tasks.spawn("mount look-up", async move {
+            room.upstream.budget().acquire().await;
+            let told = room.ask_mount(request).await;
+            room.mounts.learn(&resource, told.as_ref(), Instant::now());
+            drop(asking);
+        });
+    }
+
+    async fn ask_mount(&self, request: Request<upstream::Body>) -> Option<(String, String)> {
+        let response = self.next.clone().oneshot(request).await.ok()?;
+        if !response.status().is_success() {
+            return None;
+        }
+        let body = http_body_util::Limited::new(response.into_body(), LARGEST_MOUNT_ANSWER);
+        let body = http_body_util::BodyExt::collect(body);
+        let body = tokio::time::timeout(MOUNT_DEADLINE, body)
+            .await
+            .ok()?
+            .ok()?
+            .to_bytes();
+        Envelope::read(&body)?.mount()
+    }
+}
+
+/// The token that a caller's request carries, as `inject` read it.
+fn token_in(headers: &HeaderMap) -> Option<Secret> {
+    if let Some(token) = headers.get(X_VAULT_TOKEN) {
+        return token.to_str().ok().map(Secret::new);
+    }
+    let bearer = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    bearer
+        .get("Bearer ".len()..)
+        .map(|token| Secret::new(token.trim()))
+}
+
+const LARGEST_MOUNT_ANSWER: usize = 64 * 1024;
+const MOUNT_DEADLINE: std::time::Duration = std::time::Duration::from_secs(30);
