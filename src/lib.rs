@@ -12,6 +12,7 @@ pub mod error;
 pub mod hcl;
 pub mod lease;
 pub mod life;
+pub mod proxy;
 pub mod secret;
 pub mod server;
 pub mod sink;
