@@ -3,6 +3,7 @@
 //! The map of the rooms, and which may name which: `src/architecture.md`.
 
 pub mod admin;
+pub mod app;
 pub mod auth;
 pub mod backoff;
 pub mod cache;
