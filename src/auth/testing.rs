@@ -1,5 +1,7 @@
 //! A small scripted Vault over in-memory pipes, for the tests of this room.
 
+#![cfg(test)]
+
 use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;

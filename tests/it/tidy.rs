@@ -86,7 +86,7 @@ fn the_order_is_really_looked_at() {
         ),
         (
             "src/cache/store.rs",
-            "#[cfg(test)]\nuse crate::proxy::Stack;",
+            "\n#[cfg(test)]\nmod tests {\nuse crate::proxy::Stack;",
             false,
         ),
         ("src/dev/state.rs", "use crate::secret::Secret;", false),
@@ -159,7 +159,16 @@ impl Source {
     fn new(path: String, text: &str) -> Self {
         let inside = path.trim_start_matches("src/").trim_end_matches(".rs");
         let inside = inside.trim_end_matches("/mod");
-        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let is_test = text.lines().any(|line| line == "#![cfg(test)]");
+        let before_tests = ["\n#[cfg(test)]\nmod ", "\n#[cfg(test)]\npub(super) mod "]
+            .iter()
+            .filter_map(|begin| text.find(begin))
+            .min();
+        let code = match before_tests {
+            _ if is_test => "",
+            Some(end) => text.get(..end).unwrap_or_default(),
+            None => text,
+        };
         Self {
             modules: inside.split('/').map(str::to_owned).collect(),
             code: code.to_owned(),

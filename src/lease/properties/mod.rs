@@ -1,5 +1,7 @@
 //! What must hold whatever Vault does, shown on a paused clock.
 
+#![cfg(test)]
+
 mod stories;
 mod world;
 

@@ -1,5 +1,7 @@
 //! One test for each thing that has gone wrong somewhere.
 
+#![cfg(test)]
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

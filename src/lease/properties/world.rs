@@ -1,6 +1,8 @@
 //! A Vault that counts as the real one does, a cache of one credential per reader, and the scheduler
 //! between them.
 
+#![cfg(test)]
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
