@@ -38,6 +38,8 @@ pub(super) enum Effect {
         token: Option<Print>,
         orphan: bool,
     },
+    /// A token of an accessor that was never seen.
+    StrangerRevoked,
     LeaseRevoked(Option<Print>),
     PrefixRevoked(String),
     /// The answer says until when.
@@ -95,21 +97,15 @@ impl Effect {
                 mount: mount_in(path),
             },
             Kind::TokenRevoke {
-                named: Named::Accessor(in_path),
+                named: who @ Named::Accessor(in_path),
                 orphan,
-            } => {
-                // An accessor that was never seen belongs to no entry.
-                match (
-                    named(&Named::Accessor(in_path.clone())),
-                    field("accessor", in_path),
-                ) {
-                    (None, Some(_)) => Self::None,
-                    (token, _) => Self::TokenRevoked {
-                        token,
-                        orphan: *orphan,
-                    },
-                }
-            }
+            } => match (named(who), field("accessor", in_path)) {
+                (None, Some(_)) => Self::StrangerRevoked,
+                (token, _) => Self::TokenRevoked {
+                    token,
+                    orphan: *orphan,
+                },
+            },
             Kind::TokenRevoke { named: who, orphan } => Self::TokenRevoked {
                 token: named(who),
                 orphan: *orphan,
@@ -287,6 +283,7 @@ impl Room {
             | Effect::Written(_)
             | Effect::AccessChanged { .. }
             | Effect::TokenRevoked { .. }
+            | Effect::StrangerRevoked
             | Effect::LeaseRevoked(_)
             | Effect::PrefixRevoked(_)
             | Effect::Unclear => {}
@@ -318,6 +315,10 @@ impl Room {
                 token: Some(token),
                 orphan,
             } => self.token_revoked(*token, *orphan),
+            Effect::StrangerRevoked => {
+                let ended = self.tokens.end_without_accessor();
+                self.tokens_ended(&ended);
+            }
             Effect::LeaseRevoked(Some(lease_id)) => {
                 if let Some(lease) = self.store.lease_by_id(*lease_id) {
                     self.lease_is_dead(lease);
@@ -365,7 +366,7 @@ impl Room {
         let mut ended = self.tokens.end(token, orphan);
         if ended.is_empty() {
             // Never seen before: what is being fetched with it right now must not be stored.
-            let life = self.tokens.life_of(token);
+            let (life, _) = self.tokens.life_of(token);
             life.end_now();
             ended.push(Known {
                 token,
@@ -373,24 +374,21 @@ impl Room {
                 lease: None,
             });
         }
-        self.flights.fence(
-            |flight| {
-                flight
-                    .token()
-                    .is_some_and(|token| ended.iter().any(|known| known.token == token))
-            },
-            || (),
-        );
+        self.tokens_ended(&ended);
+    }
+
+    /// Drops what was kept for tokens that have ended, and keeps what is fetched with them from being stored.
+    fn tokens_ended(&self, ended: &[Known]) {
+        let is_ended = |token: Print| ended.iter().any(|known| known.token == token);
+        self.flights
+            .fence(|flight| flight.token().is_some_and(is_ended), || ());
         for lease in ended.iter().filter_map(|known| known.lease) {
             self.lease_is_dead(lease);
         }
         self.drop_dead_leases();
         let own = self.token.borrow().clone();
-        if let Some(own) = own {
-            let print = self.keyer.print_of(&own.secret);
-            if ended.iter().any(|known| known.token == print) {
-                self.own_token_is_revoked();
-            }
+        if own.is_some_and(|own| is_ended(self.keyer.print_of(&own.secret))) {
+            self.own_token_is_revoked();
         }
     }
 

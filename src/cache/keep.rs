@@ -68,7 +68,7 @@ impl Room {
     }
 
     /// The lease of a login's token, which from now on is known as whose child it is.
-    fn token_lease(&self, ask: &Ask, login: &Login, asked_at: Instant) -> Arc<Lease> {
+    fn token_lease(self: &Arc<Self>, ask: &Ask, login: &Login, asked_at: Instant) -> Arc<Lease> {
         let accessor = login.accessor.as_ref();
         let (parent, parent_print) = if login.orphan {
             (None, None)
@@ -112,7 +112,7 @@ impl Room {
     }
 
     fn static_entry(
-        &self,
+        self: &Arc<Self>,
         ask: &Ask,
         answer: &Collected,
         asked_at: Instant,
@@ -120,7 +120,7 @@ impl Room {
         rotation: Option<Seconds>,
     ) -> Arc<Entry> {
         let owner = match &ask.caller {
-            Caller::Own(token) => Some(self.tokens.life_of(self.keyer.print_of(token))),
+            Caller::Own(token) => Some(self.life_of(ask, token)),
             Caller::AutoAuth(_) | Caller::Anonymous | Caller::Unclear => None,
         };
         let stay = Stay::Static(Static {
@@ -226,15 +226,23 @@ impl Room {
     }
 
     /// The token that a lease is made with, and its life.
-    fn parent_of(&self, ask: &Ask) -> (Secret, Option<Arc<Life>>) {
+    fn parent_of(self: &Arc<Self>, ask: &Ask) -> (Secret, Option<Arc<Life>>) {
         match &ask.caller {
             Caller::AutoAuth(token) => (token.secret.clone(), Some(Arc::clone(&token.life))),
-            Caller::Own(token) => (
-                token.clone(),
-                Some(self.tokens.life_of(self.keyer.print_of(token))),
-            ),
+            Caller::Own(token) => (token.clone(), Some(self.life_of(ask, token))),
             Caller::Anonymous | Caller::Unclear => (Secret::new(""), None),
         }
+    }
+
+    /// The life of a caller's own token. Of one that is new here Vault is asked how long it lives, since what
+    /// is made with it dies with it.
+    fn life_of(self: &Arc<Self>, ask: &Ask, token: &Secret) -> Arc<Life> {
+        let print = self.keyer.print_of(token);
+        let (life, is_new) = self.tokens.life_of(print);
+        if is_new {
+            self.look_up_token(ask, token, print);
+        }
+        life
     }
 
     pub(super) fn token_of(&self, ask: &Ask) -> Option<Print> {

@@ -140,9 +140,11 @@ pub(super) fn is_readable(headers: &HeaderMap) -> bool {
     is_json && !headers.contains_key(CONTENT_ENCODING)
 }
 
-/// Might the answer be kept once it is known what is mounted there? Versions of KV v2 show by themselves.
+/// Might the answer be kept once it is known what is mounted there? Versions of
+/// KV v2 and leases show by themselves.
 pub(super) fn may_need_mount(path: &ApiPath, op: Op) -> bool {
-    *path.kind() == Kind::Secret && op.is_read() && !(op == Op::Read && path.looks_like_kv2())
+    let shows = path.looks_like_kv2() && op == Op::Read || path.looks_leased();
+    *path.kind() == Kind::Secret && op.is_read() && !shows
 }
 
 /// `mount` is the kind of mount as looked up, for servers that do not say it in their answers.

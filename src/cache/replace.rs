@@ -9,12 +9,13 @@ use tower::ServiceExt;
 
 use super::entry::Entry;
 use super::flight::Verdict;
-use super::key::{Identity, Op};
+use super::key::{Identity, Op, Print};
 use super::{Ask, Caller, Room, internal};
 use crate::error::{Error, Kind, Result};
 use crate::lease::{Ended, Later, Lease, Tenant};
+use crate::life::LONGEST;
 use crate::secret::Secret;
-use crate::upstream;
+use crate::upstream::{self, Call};
 use crate::vault::envelope::Envelope;
 use crate::vault::headers::{X_VAULT_NAMESPACE, X_VAULT_TOKEN};
 use crate::vault::path::ApiPath;
@@ -139,6 +140,28 @@ impl Room {
             let told = room.ask_mount(request).await;
             room.mounts.learn(&resource, told.as_ref(), Instant::now());
             drop(asking);
+        });
+    }
+
+    /// Asks once, in the background, what Vault says of a caller's token.
+    pub(super) fn look_up_token(self: &Arc<Self>, ask: &Ask, token: &Secret, print: Print) {
+        let room = Arc::clone(self);
+        let token = token.clone();
+        let namespace = super::namespace_of(&ask.parts.headers).map(str::to_owned);
+        self.tasks.spawn("token look-up", async move {
+            let call = Call::new(Method::GET, "/v1/auth/token/lookup-self")
+                .token(&token)
+                .namespace(Some(namespace.as_deref().unwrap_or_default()));
+            // Where it is not told, revocations of unknown accessors end what is kept for the token.
+            let Ok(answer) = room.upstream.call(call).await else {
+                return;
+            };
+            let told = Envelope::read(&answer.body).and_then(|envelope| envelope.looked_up());
+            if let Some((accessor, left)) = told {
+                let end = (!left.is_zero()).then(|| answer.asked_at + left.min(LONGEST));
+                let accessor = room.keyer.print(accessor.as_bytes());
+                room.tokens.learn(print, accessor, end);
+            }
         });
     }
 

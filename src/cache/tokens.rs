@@ -42,14 +42,45 @@ pub(super) struct Known {
 }
 
 impl Tokens {
-    /// The life of a caller's token; one that was not seen before is believed in until told otherwise.
-    pub(super) fn life_of(&self, token: Print) -> Arc<Life> {
+    /// The life of a caller's token, and whether it is seen for the first time: such a one is believed in
+    /// until told otherwise.
+    pub(super) fn life_of(&self, token: Print) -> (Arc<Life>, bool) {
         let mut family = self.lock();
+        let count = family.nodes.len();
         let node = family
             .nodes
             .entry(token)
             .or_insert_with(|| Node::new(Arc::new(Life::endless())));
-        Arc::clone(&node.life)
+        let life = Arc::clone(&node.life);
+        (life, family.nodes.len() > count)
+    }
+
+    /// What Vault says of a token that was seen: its accessor, and its end where it has one.
+    pub(super) fn learn(&self, token: Print, accessor: Print, end: Option<Instant>) {
+        let mut family = self.lock();
+        let Some(node) = family.nodes.get_mut(&token) else {
+            return;
+        };
+        node.accessor = Some(accessor);
+        if let Some(end) = end.filter(|_| node.life.end().is_none()) {
+            node.life.set_end(end);
+        }
+        family.by_accessor.insert(accessor, token);
+    }
+
+    /// Ends the tokens whose accessor is not known, and all below them: one of them may be meant.
+    pub(super) fn end_without_accessor(&self) -> Vec<Known> {
+        let mut family = self.lock();
+        let doubtful: Vec<Print> = family
+            .nodes
+            .iter()
+            .filter(|(_, node)| node.accessor.is_none())
+            .map(|(print, _)| *print)
+            .collect();
+        doubtful
+            .into_iter()
+            .flat_map(|token| family.end(token))
+            .collect()
     }
 
     /// A token that was made; one that is known already takes the new life and keeps its children.
@@ -241,7 +272,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_revoked_token_takes_everything_below_with_it() {
         let (tokens, print) = family();
-        let grandchild = tokens.life_of(print("grandchild"));
+        let (grandchild, _) = tokens.life_of(print("grandchild"));
         assert_eq!(tokens.end(print("child"), false).len(), 2);
         assert!(grandchild.is_over(Instant::now()));
         assert!(tokens.find(print("root")).is_some());
@@ -258,6 +289,20 @@ mod tests {
             1,
             "the grandchild is an orphan now"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_without_accessor_is_ended_with_an_unknown_one() {
+        let (tokens, print) = family();
+        let (stranger, is_new) = tokens.life_of(print("stranger"));
+        assert!(is_new && !tokens.life_of(print("stranger")).1);
+        let (learned, _) = tokens.life_of(print("learned"));
+        let end = Instant::now() + Duration::from_secs(9);
+        tokens.learn(print("learned"), print("its accessor"), Some(end));
+        assert_eq!(learned.end(), Some(end));
+        assert_eq!(tokens.end_without_accessor().len(), 1);
+        assert!(stranger.is_over(Instant::now()) && !learned.is_over(Instant::now()));
+        assert!(tokens.find_accessor(print("its accessor")).is_some());
     }
 
     #[tokio::test(start_paused = true)]

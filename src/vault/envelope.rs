@@ -106,6 +106,17 @@ impl<'a> Envelope<'a> {
         })
     }
 
+    /// What `auth/token/lookup-self` says of its caller: accessor, and seconds left (zero: never ends).
+    pub fn looked_up(&self) -> Option<(String, Duration)> {
+        #[derive(Deserialize)]
+        struct Token {
+            accessor: String,
+            ttl: u64,
+        }
+        let token: Token = serde_json::from_str(self.data?.get()).ok()?;
+        Some((token.accessor, Duration::from_secs(token.ttl)))
+    }
+
     /// `data.type` and `data.path` of an answer of `sys/internal/ui/mounts/<path>`.
     pub fn mount(&self) -> Option<(String, String)> {
         #[derive(Deserialize)]

@@ -157,6 +157,11 @@ impl ApiPath {
             )
         })
     }
+    /// Is this a path whose answers come with a lease, by its look? (`<mount>/creds/...`)
+    pub fn looks_leased(&self) -> bool {
+        let mut segments = self.canonical.split('/').skip(1);
+        segments.any(|segment| matches!(segment, "creds" | "cred" | "sts" | "static-creds"))
+    }
 }
 
 /// The header's namespace in one form: no slashes at its ends, the root as nothing.
