@@ -38,8 +38,8 @@ pub(super) enum Effect {
         token: Option<Print>,
         orphan: bool,
     },
-    /// A token of an accessor that was never seen.
-    StrangerRevoked,
+    /// Whose accessor that is may only become known while the request is with Vault.
+    AccessorRevoked(Print),
     LeaseRevoked(Option<Print>),
     PrefixRevoked(String),
     /// The answer says until when.
@@ -97,12 +97,12 @@ impl Effect {
                 mount: mount_in(path),
             },
             Kind::TokenRevoke {
-                named: who @ Named::Accessor(in_path),
+                named: Named::Accessor(in_path),
                 orphan,
-            } => match (named(who), field("accessor", in_path)) {
-                (None, Some(_)) => Self::StrangerRevoked,
-                (token, _) => Self::TokenRevoked {
-                    token,
+            } => match field("accessor", in_path) {
+                Some(accessor) => Self::AccessorRevoked(accessor),
+                None => Self::TokenRevoked {
+                    token: None,
                     orphan: *orphan,
                 },
             },
@@ -283,7 +283,7 @@ impl Room {
             | Effect::Written(_)
             | Effect::AccessChanged { .. }
             | Effect::TokenRevoked { .. }
-            | Effect::StrangerRevoked
+            | Effect::AccessorRevoked(_)
             | Effect::LeaseRevoked(_)
             | Effect::PrefixRevoked(_)
             | Effect::Unclear => {}
@@ -315,10 +315,10 @@ impl Room {
                 token: Some(token),
                 orphan,
             } => self.token_revoked(*token, *orphan),
-            Effect::StrangerRevoked => {
-                let ended = self.tokens.end_without_accessor();
-                self.tokens_ended(&ended);
-            }
+            Effect::AccessorRevoked(accessor) => match self.tokens.find_accessor(*accessor) {
+                Some(known) => self.token_revoked(known.token, false),
+                None => self.tokens_ended(&self.tokens.end_without_accessor()),
+            },
             Effect::LeaseRevoked(Some(lease_id)) => {
                 if let Some(lease) = self.store.lease_by_id(*lease_id) {
                     self.lease_is_dead(lease);

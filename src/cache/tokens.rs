@@ -96,7 +96,9 @@ impl Tokens {
         let children = family
             .detach(token)
             .map_or_else(Vec::new, |node| node.children);
-        if let Some(parent) = parent.and_then(|parent| family.nodes.get_mut(&parent)) {
+        if let Some(parent) = parent {
+            let unseen = || Node::new(Arc::new(Life::endless()));
+            let parent = family.nodes.entry(parent).or_insert_with(unseen);
             parent.children.push(token);
         }
         if let Some(accessor) = accessor {
@@ -276,6 +278,20 @@ mod tests {
         assert_eq!(tokens.end(print("child"), false).len(), 2);
         assert!(grandchild.is_over(Instant::now()));
         assert!(tokens.find(print("root")).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_child_of_a_parent_that_was_never_seen_dies_with_it() {
+        let (tokens, print) = family();
+        let life = Arc::new(Life::endless());
+        tokens.add(
+            print("child of a stranger"),
+            None,
+            Some(print("stranger")),
+            life,
+            None,
+        );
+        assert_eq!(tokens.end(print("stranger"), false).len(), 2);
     }
 
     #[tokio::test(start_paused = true)]
