@@ -4,6 +4,8 @@
 
 pub mod backoff;
 pub mod config;
+#[cfg(feature = "dev")]
+pub mod dev;
 pub mod error;
 pub mod lease;
 pub mod life;
