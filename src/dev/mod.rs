@@ -27,6 +27,13 @@ mod seed;
 mod serve;
 mod state;
 
+#[cfg(test)]
+mod lives;
+#[cfg(test)]
+mod shapes;
+#[cfg(test)]
+mod wire;
+
 use std::time::Duration;
 
 pub use self::body::{Body, Cut, pattern};
