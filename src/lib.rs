@@ -9,6 +9,8 @@ pub mod backoff;
 pub mod cache;
 pub mod cli;
 pub mod config;
+#[cfg(feature = "dev")]
+pub mod dev;
 pub mod error;
 pub mod hcl;
 pub mod lease;
