@@ -327,7 +327,7 @@ mod tests {
         let (config, _files) = in_files("role", "wrapped");
         let mut config = wrapped(config, "auth/approle/role/other/secret-id", true);
         config.exit_on_err = true;
-        let error = Running::start(&vault, &config).auth.fatal().await;
+        let error = Running::start(&vault, &config).fatal().await;
         assert_eq!(error.kind(), Kind::Credentials);
         assert!(error.to_string().contains(CREATED_AT), "{error}");
         assert_eq!((vault.calls("unwrap"), vault.calls("login")), (0, 0));
@@ -350,7 +350,7 @@ mod tests {
         // From a variable it cannot get better.
         let config = approle(variable("ROLE_ID", "role"), variable("SECRET_ID", "spent"));
         let running = Running::start(&vault, &wrapped(config, CREATED_AT, true));
-        let error = running.auth.fatal().await;
+        let error = running.fatal().await;
         assert!(error.to_string().contains("SECRET_ID"), "{error}");
     }
 
@@ -381,11 +381,7 @@ mod tests {
             exit_on_err: true,
             ..config
         };
-        let error = Running::start(&vault, &config)
-            .auth
-            .fatal()
-            .await
-            .to_string();
+        let error = Running::start(&vault, &config).fatal().await.to_string();
         assert!(
             error.contains("/v1/auth/nowhere/login") && error.contains("enabled"),
             "{error}"

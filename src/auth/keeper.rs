@@ -453,7 +453,7 @@ mod tests {
             let (mut config, _files) = in_files("role", "secret");
             config.exit_on_err = true;
             let running = Running::start(&vault, &config);
-            let error = running.auth.fatal().await;
+            let error = running.fatal().await;
             assert_eq!(error.kind(), kind, "{status}: {error}");
             assert_eq!(all_calls(&vault), 1);
             assert!(!running.auth.handle().status().authenticated);
@@ -464,7 +464,7 @@ mod tests {
             exit_on_err: true,
             ..good()
         };
-        let error = Running::start(&vault, &config).auth.fatal().await;
+        let error = Running::start(&vault, &config).fatal().await;
         assert_eq!(error.kind(), Kind::Unreachable);
         assert!(
             error.to_string().contains("http://vault.test:8200"),
@@ -473,7 +473,7 @@ mod tests {
         let (mut config, files) = in_files("role", "secret");
         config.exit_on_err = true;
         std::fs::remove_file(files.path().join("role-id")).unwrap();
-        let error = Running::start(&vault, &config).auth.fatal().await;
+        let error = Running::start(&vault, &config).fatal().await;
         assert_eq!(error.kind(), Kind::Credentials);
         assert_eq!(start.elapsed(), Duration::ZERO);
     }
@@ -530,7 +530,7 @@ mod tests {
             ),
         ] {
             let running = Running::start(&FakeVault::new(100, 1000), &config);
-            let error = running.auth.fatal().await;
+            let error = running.fatal().await;
             assert_eq!(error.kind(), kind);
             assert!(error.to_string().contains(name), "{error}");
             assert!(!error.to_string().contains("canary"), "{error}");
@@ -640,6 +640,22 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn logins_are_tried_until_the_old_token_ends() {
+        for ttl in [40, 400, 4_000, 40_000] {
+            let vault = FakeVault::new(ttl, ttl).not_renewable();
+            let mut running = Running::start(&vault, &good());
+            let old = running.generation(1).await;
+            let ttl = Duration::from_secs(ttl);
+            vault.down(true);
+            sleep(ttl.mul_f64(0.97)).await;
+            vault.down(false);
+            running.generation(2).await;
+            let left = vault.left_of(&old.secret);
+            assert!(left > ttl.mul_f64(0.005), "{left:?} of {ttl:?} left");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn renewals_that_never_succeed_lead_to_a_login_in_time() {
         for status in [500, 429, 412] {
             let vault = FakeVault::new(1000, 1_000_000);
@@ -724,6 +740,25 @@ mod tests {
         );
         assert_eq!((vault.calls(LOOK_UP), vault.calls(LOGIN)), (1, 2));
         assert!(token.life.is_over(Instant::now()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn suspicions_raised_during_a_look_up_are_settled_by_it() {
+        let vault = FakeVault::new(3600, 10_000);
+        let mut running = Running::start(&vault, &good());
+        running.generation(1).await;
+        let handle = running.auth.handle();
+        let during = handle.clone();
+        vault.fault(move |path| {
+            if path.ends_with(LOOK_UP) {
+                during.suspect(1);
+            }
+            None
+        });
+        handle.suspect(1);
+        assert!(matches!(handle.settled(1, later(2)).await, Settled::Alive));
+        sleep(10 * MINUTE).await;
+        assert_eq!(vault.calls(LOOK_UP), 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use super::AutoAuth;
 use crate::config::{self, AppRole, CredentialSource};
+use crate::error::Error;
 use crate::secret::Secret;
 use crate::tasks::Tasks;
 use crate::telemetry::Metrics;
@@ -323,6 +324,13 @@ impl Running {
         }
     }
 
+    /// What ended it.
+    pub(super) async fn fatal(&self) -> Error {
+        tokio::time::timeout(A_DAY, self.auth.fatal())
+            .await
+            .unwrap()
+    }
+
     /// The token of this generation or a later one, as soon as it is there.
     pub(super) async fn generation(&mut self, at_least: u64) -> Arc<Token> {
         let is_there = |token: &Option<Arc<Token>>| {
@@ -330,8 +338,10 @@ impl Running {
                 .as_ref()
                 .is_some_and(|token| token.generation >= at_least)
         };
-        let within = Duration::from_secs(10 * 365 * 24 * 3600);
-        let waiting = tokio::time::timeout(within, self.token.wait_for(is_there));
+        let waiting = tokio::time::timeout(A_DAY, self.token.wait_for(is_there));
         waiting.await.unwrap().unwrap().clone().unwrap()
     }
 }
+
+/// No test waits longer, on its paused clock.
+const A_DAY: Duration = Duration::from_secs(24 * 3600);
