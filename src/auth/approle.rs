@@ -54,6 +54,7 @@ impl AppRole {
         let role_id = self.role_id.read().await?;
         let secret_id = self.secret_id(upstream).await?;
         let call = Call::new(Verb::PUT, &self.login_path)
+            .first()
             .body(body(&role_id, secret_id.as_ref()).map_err(Failure::passing)?);
         let answer = upstream
             .call(call)
@@ -140,7 +141,9 @@ fn is_for_good(error: &Error) -> bool {
 
 /// Checks where the wrapping token was made before it is opened, so that a planted one is noticed.
 async fn unwrap(upstream: &Upstream, wrapping: &Secret, expected: &str) -> Result<Secret> {
-    let look_up = Call::new(Verb::GET, "/v1/sys/wrapping/lookup").token(wrapping);
+    let look_up = Call::new(Verb::GET, "/v1/sys/wrapping/lookup")
+        .first()
+        .token(wrapping);
     let answer = upstream
         .call(look_up)
         .await
@@ -167,7 +170,9 @@ async fn unwrap(upstream: &Upstream, wrapping: &Secret, expected: &str) -> Resul
             ),
         ));
     }
-    let open = Call::new(Verb::PUT, "/v1/sys/wrapping/unwrap").token(wrapping);
+    let open = Call::new(Verb::PUT, "/v1/sys/wrapping/unwrap")
+        .first()
+        .token(wrapping);
     let answer = upstream.call(open).await.map_err(|error| spent(&error))?;
     let Unwrapping { data } = serde_json::from_slice(&answer.body).map_err(|_| {
         Error::new(

@@ -70,6 +70,8 @@ impl Method {
 
 /// `lookup-self`: whether the token is alive, and what it is.
 pub(super) async fn look_up(upstream: &Upstream, token: &Secret) -> Result<Answer> {
-    let call = Call::new(Verb::GET, "/v1/auth/token/lookup-self").token(token);
+    let call = Call::new(Verb::GET, "/v1/auth/token/lookup-self")
+        .first()
+        .token(token);
     upstream.call(call).await
 }

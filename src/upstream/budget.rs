@@ -1,7 +1,7 @@
 //! The token bucket that every background call of Leasehold passes, so that Vault is not attacked by
 //! its own sidecar (DESIGN: promise 6).
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -12,8 +12,15 @@ use tokio::time::Instant;
 pub struct Budget {
     interval: Duration,
     burst: u32,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
     /// When the next call would be allowed if the bucket were empty now ("theoretical arrival time").
-    next: Mutex<Instant>,
+    next: Instant,
+    /// Vault asked for peace until then.
+    held_until: Instant,
 }
 
 impl Budget {
@@ -22,7 +29,10 @@ impl Budget {
         Self {
             interval,
             burst: burst.max(1),
-            next: Mutex::new(Instant::now()),
+            state: Mutex::new(State {
+                next: Instant::now(),
+                held_until: Instant::now(),
+            }),
         }
     }
 
@@ -32,20 +42,39 @@ impl Budget {
         tokio::time::sleep_until(at).await;
     }
 
+    /// As `acquire`, in front of all who wait: for the token that everything else depends on. What it takes
+    /// is missing to those behind.
+    pub async fn acquire_first(&self) {
+        let at = self.reserve_first(Instant::now());
+        tokio::time::sleep_until(at).await;
+    }
+
     /// When the call that is asked for at `now` may be made.
     fn reserve(&self, now: Instant) -> Instant {
         let tolerance = self.interval * (self.burst - 1);
-        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        let arrival = (*next).max(now);
-        *next = arrival + self.interval;
-        arrival.checked_sub(tolerance).map_or(now, |at| at.max(now))
+        let mut state = self.lock();
+        let arrival = state.next.max(now);
+        state.next = arrival + self.interval;
+        let at = arrival.checked_sub(tolerance).unwrap_or(now);
+        at.max(now).max(state.held_until)
+    }
+
+    fn reserve_first(&self, now: Instant) -> Instant {
+        let mut state = self.lock();
+        state.next = state.next.max(now) + self.interval;
+        now.max(state.held_until)
     }
 
     /// No background call before `until`: Vault asked for peace.
     pub fn hold_until(&self, until: Instant) {
         let tolerance = self.interval * (self.burst - 1);
-        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        *next = (*next).max(until + tolerance);
+        let mut state = self.lock();
+        state.next = state.next.max(until + tolerance);
+        state.held_until = state.held_until.max(until);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -77,10 +106,26 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn who_is_first_waits_for_nobody_and_the_rate_still_holds() {
+        let budget = Budget::new(10.0, 20);
+        let start = Instant::now();
+        for _ in 0..1_000 {
+            budget.reserve(start);
+        }
+        budget.acquire_first().await;
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        budget.acquire().await;
+        // 1,000 and the first one before it, 20 of them at once.
+        assert_eq!(start.elapsed(), Duration::from_millis(98_200));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn retry_after_silences_everybody() {
         let budget = Budget::new(10.0, 20);
         let start = Instant::now();
         budget.hold_until(start + Duration::from_secs(7));
+        budget.acquire_first().await;
+        assert_eq!(start.elapsed(), Duration::from_secs(7));
         budget.acquire().await;
         assert!(start.elapsed() >= Duration::from_secs(7));
     }

@@ -21,6 +21,8 @@ pub struct Call<'a> {
     /// JSON text. Plain bytes, since it holds credentials and must not go through a `Value`'s many copies.
     pub body: Option<Bytes>,
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// In front of all other background calls: the token that those need.
+    pub goes_first: bool,
 }
 
 impl<'a> Call<'a> {
@@ -32,7 +34,15 @@ impl<'a> Call<'a> {
             namespace: None,
             body: None,
             headers: Vec::new(),
+            goes_first: false,
         }
+    }
+
+    /// See [`Budget::acquire_first`](super::Budget::acquire_first).
+    #[must_use]
+    pub fn first(mut self) -> Self {
+        self.goes_first = true;
+        self
     }
 
     #[must_use]

@@ -203,7 +203,11 @@ impl Upstream {
     /// kept by the error and silences the budget.
     pub async fn call(&self, call: Call<'_>) -> Result<Answer> {
         let shared = &self.shared;
-        shared.budget.acquire().await;
+        if call.goes_first {
+            shared.budget.acquire_first().await;
+        } else {
+            shared.budget.acquire().await;
+        }
         let request = shared.own_request(&call)?;
         let asked_at = Instant::now();
         let exchange = async {

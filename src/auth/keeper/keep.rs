@@ -39,6 +39,7 @@ impl Keeper {
 
     async fn renew(&mut self, held: &mut Held) -> Option<Due> {
         let call = Call::new(Verb::PUT, "/v1/auth/token/renew-self")
+            .first()
             .token(&held.token.secret)
             .body("{}");
         let renewed = match self.upstream.call(call).await {
