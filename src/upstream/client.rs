@@ -67,6 +67,8 @@ pub struct Call<'a> {
     /// JSON text. Plain bytes, since it holds credentials and must not go through a `Value`'s many copies.
     pub body: Option<Bytes>,
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// What is not sent by then is not sent at all: it would come too late to be of use, or do harm.
+    pub not_after: Option<Instant>,
 }
 
 impl<'a> Call<'a> {
@@ -78,6 +80,7 @@ impl<'a> Call<'a> {
             namespace: None,
             body: None,
             headers: Vec::new(),
+            not_after: None,
         }
     }
 
@@ -96,6 +99,12 @@ impl<'a> Call<'a> {
     #[must_use]
     pub fn body(mut self, json: impl Into<Bytes>) -> Self {
         self.body = Some(json.into());
+        self
+    }
+
+    #[must_use]
+    pub fn not_after(mut self, at: Option<Instant>) -> Self {
+        self.not_after = at;
         self
     }
 }
@@ -266,10 +275,11 @@ impl Upstream {
     ///
     /// # Errors
     /// `Unreachable`, `Deadline`, and `Refused` for every answer that is not 2xx; a `Retry-After` is
-    /// kept by the error and silences the budget.
+    /// kept by the error and silences the budget. `Busy` when the budget lets it go later than
+    /// `not_after`; it was not sent then.
     pub async fn call(&self, call: Call<'_>) -> Result<Answer> {
         let shared = &self.shared;
-        shared.budget.acquire().await;
+        shared.place_in_budget(call.not_after).await?;
         let request = shared.own_request(&call)?;
         let asked_at = Instant::now();
         let exchange = async {
@@ -328,6 +338,21 @@ impl Upstream {
 }
 
 impl Shared {
+    async fn place_in_budget(&self, not_after: Option<Instant>) -> Result<()> {
+        let Some(not_after) = not_after else {
+            self.budget.acquire().await;
+            return Ok(());
+        };
+        timeout_at(not_after, self.budget.acquire())
+            .await
+            .map_err(|_| {
+                Error::new(
+                    Kind::Busy,
+                    "the background budget has no place for this call in time; background.rate sets it",
+                )
+            })
+    }
+
     fn target(&self, path_and_query: Option<&PathAndQuery>) -> Result<Uri> {
         let given = path_and_query.ok_or_else(|| {
             Error::new(Kind::BadRequest, "the request has no path; ask for /v1/...")
