@@ -1,5 +1,6 @@
 //! What must hold whatever Vault does, shown on a paused clock.
 
+mod ends;
 mod stories;
 mod world;
 
