@@ -257,7 +257,7 @@ impl Room {
                 }
                 if let Some(lease) = known.lease {
                     self.scheduler
-                        .renewed(lease, grant(ttl, auth.renewable, asked_at));
+                        .renewed(lease.key, grant(ttl, auth.renewable, asked_at));
                 }
             }
             Effect::TokenMade { parent } => {
@@ -382,8 +382,8 @@ impl Room {
         let is_ended = |token: Print| ended.iter().any(|known| known.token == token);
         self.flights
             .fence(|flight| flight.token().is_some_and(is_ended), || ());
-        for lease in ended.iter().filter_map(|known| known.lease) {
-            self.lease_is_dead(lease);
+        for lease in ended.iter().filter_map(|known| known.lease.as_ref()) {
+            self.lease_is_dead(lease.key);
         }
         self.drop_dead_leases();
         let own = self.token.borrow().clone();

@@ -93,7 +93,7 @@ impl Room {
             accessor.map(|text| self.keyer.print_of(text)),
             parent_print,
             Arc::clone(&lease.life),
-            Some(lease.key),
+            Some(Arc::clone(&lease)),
         );
         lease
     }

@@ -211,6 +211,9 @@ impl Room {
             small.is_some(),
         );
         let identity = self.identity(&caller);
+        if let Some(Identity::Token(token)) = identity {
+            self.tokens.touch(token, Instant::now());
+        }
         let (op, small, identity) = match (treatment, small, identity) {
             (Treatment::Shared(op) | Treatment::Alone(op), Some(small), Some(identity))
                 if !op.is_read() || small.is_empty() =>
@@ -387,7 +390,7 @@ impl Ask {
 impl Entry {
     fn least_remaining(&self, settings: &config::Leases) -> Duration {
         match &self.stay {
-            Stay::Leased(lease) => crate::lease::min_remaining(settings, lease.ttl),
+            Stay::Leased(lease) => lease.min_remaining(settings),
             Stay::Static(_) => Duration::ZERO,
         }
     }

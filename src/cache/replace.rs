@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 use tokio::time::Instant;
 use tower::ServiceExt;
 
-use super::entry::Entry;
+use super::entry::{Entry, Stay};
 use super::flight::Verdict;
 use super::key::{Identity, Op, Print};
 use super::{Ask, Caller, Room, internal};
@@ -54,7 +54,12 @@ impl Room {
         };
         self.upstream.budget().acquire().await;
         match self.fetch_in_background(ask).await {
-            Some(Verdict::Stored(new)) if new.lease_key() != Some(lease.key) => Ok(()),
+            Some(Verdict::Stored(new)) if new.lease_key() != Some(lease.key) => {
+                if let Stay::Leased(new) = &new.stay {
+                    new.inherit_use(lease);
+                }
+                Ok(())
+            }
             Some(Verdict::Stored(_)) => Err(internal("a replacement brought the same lease")),
             Some(Verdict::Shared(answer)) if !answer.status.is_success() => Err(Error::new(
                 Kind::Refused(answer.status),

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::time::Instant;
 
 use super::key::Print;
+use crate::lease::Lease;
 use crate::life::Life;
 
 /// Tokens by print; never the tokens themselves.
@@ -30,7 +31,7 @@ struct Node {
     children: Vec<Print>,
     accessor: Option<Print>,
     /// The lease of a cached login, so that a client's renewal of the token finds it.
-    lease: Option<u64>,
+    lease: Option<Arc<Lease>>,
 }
 
 /// What is known of a token that a renewal or revocation names.
@@ -38,7 +39,7 @@ struct Node {
 pub(super) struct Known {
     pub(super) token: Print,
     pub(super) life: Arc<Life>,
-    pub(super) lease: Option<u64>,
+    pub(super) lease: Option<Arc<Lease>>,
 }
 
 impl Tokens {
@@ -90,7 +91,7 @@ impl Tokens {
         accessor: Option<Print>,
         parent: Option<Print>,
         life: Arc<Life>,
-        lease: Option<u64>,
+        lease: Option<Arc<Lease>>,
     ) {
         let mut family = self.lock();
         let children = family
@@ -112,6 +113,18 @@ impl Tokens {
             lease,
         };
         family.nodes.insert(token, node);
+    }
+
+    /// A request came that carries this token: if it is a cached login's, that login is in use.
+    pub(super) fn touch(&self, token: Print, now: Instant) {
+        if let Some(lease) = self
+            .lock()
+            .nodes
+            .get(&token)
+            .and_then(|node| node.lease.as_ref())
+        {
+            lease.touch(now);
+        }
     }
 
     pub(super) fn find(&self, token: Print) -> Option<Known> {
@@ -244,7 +257,7 @@ impl Node {
         Known {
             token,
             life: Arc::clone(&self.life),
-            lease: self.lease,
+            lease: self.lease.clone(),
         }
     }
 }

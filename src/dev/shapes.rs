@@ -2,6 +2,8 @@
 //!
 //! The table was taken down from a real server; what differs from run to run stands as `~`.
 
+#![cfg(test)]
+
 use bytes::Bytes;
 use http::Request;
 use http::Response;

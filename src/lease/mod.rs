@@ -8,6 +8,7 @@ mod plan;
 mod queue;
 mod record;
 mod scheduler;
+mod slept;
 mod state;
 mod vault;
 mod view;

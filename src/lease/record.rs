@@ -91,6 +91,7 @@ impl Record {
             stand: self.stand,
             used_at: self.lease.used_at(),
             jitter: self.jitter.into(),
+            gives_back: self.gives_back(settings),
             not_before: self.not_before,
         }
     }
@@ -107,6 +108,20 @@ impl Record {
             .parent
             .as_ref()
             .is_some_and(|parent| Arc::ptr_eq(parent, life))
+    }
+
+    /// A client may use a token without asking us for it again, so that tokens are never given back.
+    pub(super) fn gives_back(&self, settings: &config::Leases) -> bool {
+        settings.revoke_idle && !self.is_token()
+    }
+
+    /// The machine slept, and no clock of ours with it: all that was left is less by that.
+    pub(super) fn slept(&mut self, by: Duration) {
+        let earlier = |at: Instant| at.checked_sub(by).unwrap_or(at);
+        self.asked_at = earlier(self.asked_at);
+        if let Some(end) = self.lease.life.end() {
+            self.lease.life.set_end(earlier(end));
+        }
     }
 
     pub(super) fn is_token(&self) -> bool {

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::state::{State, Turn};
 use super::view::LeaseView;
-use super::{Ended, Grant, Lease, Renew, Tenant, calls};
+use super::{Ended, Grant, Lease, Renew, Tenant, calls, slept};
 use crate::config;
 use crate::life::Life;
 use crate::tasks::Tasks;
@@ -41,13 +41,24 @@ impl Scheduler {
         tasks: &Tasks,
         metrics: Metrics,
     ) -> Self {
+        Self::start_with(settings, renew, tasks, metrics, slept::so_far)
+    }
+
+    /// `slept` says how long the machine has slept so far.
+    pub(super) fn start_with(
+        settings: config::Leases,
+        renew: Arc<dyn Renew>,
+        tasks: &Tasks,
+        metrics: Metrics,
+        slept: impl Fn() -> Duration + Send + 'static,
+    ) -> Self {
         let shared = Arc::new(Shared {
             renew,
             tasks: tasks.clone(),
             state: Mutex::new(State::new(settings, metrics)),
             wake: Notify::new(),
         });
-        tasks.spawn("lease scheduler", run(Arc::clone(&shared)));
+        tasks.spawn("lease scheduler", run(Arc::clone(&shared), slept(), slept));
         Self { shared }
     }
 
@@ -144,9 +155,18 @@ impl Shared {
     }
 }
 
-async fn run(shared: Arc<Shared>) {
+async fn run(shared: Arc<Shared>, mut known_sleep: Duration, slept: impl Fn() -> Duration) {
     loop {
         let now = Instant::now();
+        let more = slept().saturating_sub(known_sleep);
+        if more >= SHORTEST_NAP {
+            known_sleep += more;
+            tracing::info!(
+                seconds = more.as_secs(),
+                "the machine slept; leases did not"
+            );
+            shared.lock().slept(more, now);
+        }
         let Turn {
             jobs,
             ended,
@@ -160,12 +180,19 @@ async fn run(shared: Arc<Shared>) {
             tokio::task::yield_now().await;
             continue;
         }
-        let until = look_again.map_or(now + LONGEST_SLEEP, |at| at.min(now + LONGEST_SLEEP));
+        let until = look_again.map(|at| at.min(now + NAP_CHECK));
         tokio::select! {
-            () = tokio::time::sleep_until(until) => {}
+            () = sleep_until(until) => {}
             () = shared.wake.notified() => {}
             () = shared.tasks.stopping() => return,
         }
+    }
+}
+
+async fn sleep_until(until: Option<Instant>) {
+    match until {
+        Some(until) => tokio::time::sleep_until(until).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -189,5 +216,7 @@ impl fmt::Debug for Scheduler {
     }
 }
 
-/// Timers have a longest time; a look once a day costs nothing.
-const LONGEST_SLEEP: Duration = Duration::from_secs(24 * 3600);
+/// While there are leases, it is looked this often whether the machine slept.
+const NAP_CHECK: Duration = Duration::from_secs(10);
+/// Clocks that are read one after the other differ by less.
+const SHORTEST_NAP: Duration = Duration::from_millis(500);

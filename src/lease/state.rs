@@ -109,7 +109,23 @@ impl State {
             return false;
         };
         let verdict = record.extended(grant, true);
+        if record.is_token() {
+            let life = Arc::clone(&record.lease.life);
+            self.plan_children_of(&life, now);
+        }
         self.after(key, verdict, now)
+    }
+
+    /// The machine slept: everything ends earlier than was thought by the clock that slept with it.
+    pub(super) fn slept(&mut self, by: Duration, now: Instant) {
+        for key in self.keys_of(|_| true) {
+            if let Some(record) = self.records.get_mut(&key) {
+                record.slept(by);
+            }
+        }
+        for key in self.keys_of(|_| true) {
+            self.schedule(key, now);
+        }
     }
 
     pub(super) fn supersede(&mut self, parent: &Arc<Life>, now: Instant) -> bool {
@@ -314,7 +330,8 @@ impl State {
 
     fn let_go(&mut self, key: u64, now: Instant) {
         self.metrics.lease(LeaseEvent::Idle);
-        if self.settings.revoke_idle {
+        let gives_back = |record: &&mut Record| record.gives_back(&self.settings);
+        if self.records.get_mut(&key).filter(gives_back).is_some() {
             let Some(record) = self.records.remove(&key) else {
                 return;
             };

@@ -9,6 +9,7 @@ use http::{Method, StatusCode};
 use serde::Serialize;
 use tokio::time::Instant;
 
+use super::plan::LAST_CALL;
 use super::{Grant, Later, Lease, Renew, What};
 use crate::error::{Error, Kind, Result};
 use crate::life::LONGEST;
@@ -37,7 +38,8 @@ impl Renew for VaultRenewals {
                 What::Token { .. } => ("/v1/auth/token/renew-self", Bytes::from_static(b"{}")),
             };
             let asked_at = Instant::now();
-            match send(&upstream, &lease, path, body).await {
+            let not_after = lease.end().and_then(|end| end.checked_sub(LAST_CALL));
+            match send(&upstream, &lease, path, body, not_after).await {
                 Ok(answer) => granted(&lease.what, &answer),
                 Err(error) if is_gone(&error) => Ok(Grant::ended(asked_at)),
                 Err(error) => Err(error),
@@ -52,7 +54,7 @@ impl Renew for VaultRenewals {
                 What::Secret { lease_id } => ("/v1/sys/leases/revoke", names(lease_id)?),
                 What::Token { .. } => ("/v1/auth/token/revoke-self", Bytes::from_static(b"{}")),
             };
-            send(&upstream, &lease, path, body).await.map(drop)
+            send(&upstream, &lease, path, body, None).await.map(drop)
         })
     }
 }
@@ -67,11 +69,18 @@ impl Grant {
     }
 }
 
-async fn send(upstream: &Upstream, lease: &Lease, path: &str, body: Bytes) -> Result<Answer> {
+async fn send(
+    upstream: &Upstream,
+    lease: &Lease,
+    path: &str,
+    body: Bytes,
+    not_after: Option<Instant>,
+) -> Result<Answer> {
     let namespace = namespace(lease);
     let call = Call::new(Method::PUT, path)
         .token(&lease.token)
         .namespace(Some(&namespace))
+        .not_after(not_after)
         .body(body);
     upstream.call(call).await
 }
@@ -283,6 +292,20 @@ mod tests {
                 "PUT /v1/auth/token/revoke-self token=hvs.child namespace=team {}",
             ]
         );
+    }
+
+    /// The budget may hold a renewal back until it would do harm.
+    #[tokio::test(start_paused = true)]
+    async fn a_renewal_that_would_come_too_late_is_not_sent() {
+        let (renewals, log) = vault(200, "{}");
+        let lease = secret("database/creds/app", "database/creds/app/x", None);
+        let peace = Instant::now() + Duration::from_secs(300);
+        renewals.upstream.budget().hold_until(peace);
+        let begun = Instant::now();
+        let error = renewals.renew(lease).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Busy);
+        assert_eq!(begun.elapsed(), Duration::from_secs(58));
+        assert!(log.lock().unwrap().is_empty());
     }
 
     /// The texts are those of OpenBao 2.6 and Vault 1.x.

@@ -23,6 +23,8 @@ pub struct Call<'a> {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// In front of all other background calls: the token that those need.
     pub goes_first: bool,
+    /// What is not sent by then is not sent at all: it would come too late to be of use, or do harm.
+    pub not_after: Option<Instant>,
 }
 
 impl<'a> Call<'a> {
@@ -35,7 +37,14 @@ impl<'a> Call<'a> {
             body: None,
             headers: Vec::new(),
             goes_first: false,
+            not_after: None,
         }
+    }
+
+    #[must_use]
+    pub fn not_after(mut self, at: Option<Instant>) -> Self {
+        self.not_after = at;
+        self
     }
 
     /// See [`Budget::acquire_first`](super::Budget::acquire_first).

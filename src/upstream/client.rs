@@ -200,14 +200,11 @@ impl Upstream {
     ///
     /// # Errors
     /// `Unreachable`, `Deadline`, and `Refused` for every answer that is not 2xx; a `Retry-After` is
-    /// kept by the error and silences the budget.
+    /// kept by the error and silences the budget. `Busy` when the budget lets it go later than
+    /// `not_after`; it was not sent then.
     pub async fn call(&self, call: Call<'_>) -> Result<Answer> {
         let shared = &self.shared;
-        if call.goes_first {
-            shared.budget.acquire_first().await;
-        } else {
-            shared.budget.acquire().await;
-        }
+        shared.place_in_budget(&call).await?;
         let request = shared.own_request(&call)?;
         let asked_at = Instant::now();
         let exchange = async {
@@ -266,6 +263,26 @@ impl Upstream {
 }
 
 impl Shared {
+    async fn place_in_budget(&self, call: &Call<'_>) -> Result<()> {
+        let place = async {
+            if call.goes_first {
+                self.budget.acquire_first().await;
+            } else {
+                self.budget.acquire().await;
+            }
+        };
+        let Some(not_after) = call.not_after else {
+            place.await;
+            return Ok(());
+        };
+        timeout_at(not_after, place).await.map_err(|_| {
+            Error::new(
+                Kind::Busy,
+                "the background budget has no place for this call in time; background.rate sets it",
+            )
+        })
+    }
+
     fn target(&self, path_and_query: Option<&PathAndQuery>) -> Result<Uri> {
         let given = path_and_query.ok_or_else(|| {
             Error::new(Kind::BadRequest, "the request has no path; ask for /v1/...")

@@ -12,6 +12,7 @@ use http::StatusCode;
 use tokio::time::{Instant, sleep};
 
 use super::super::plan::{LAST_CALL, min_gap};
+use super::super::state::MAX_CALLS;
 use super::super::{Ended, Grant, Later, Lease, Renew, Scheduler, Tenant, What};
 use crate::config;
 use crate::error::{Error, Kind, Result};
@@ -65,6 +66,8 @@ pub(super) struct World {
     pub(super) settings: config::Leases,
     pub(super) scheduler: Mutex<Option<Scheduler>>,
     pub(super) tasks: Tasks,
+    /// How long the machine has slept, in seconds.
+    pub(super) slept: AtomicU64,
     pub(super) shape: Mutex<Shape>,
 }
 
@@ -96,10 +99,18 @@ impl World {
             settings: settings.clone(),
             scheduler: Mutex::new(None),
             tasks: tasks.clone(),
+            slept: AtomicU64::new(0),
             shape: Mutex::new(shape),
         });
         let vault = Arc::new(Vault(Arc::downgrade(&world)));
-        let scheduler = Scheduler::start(settings, vault, &tasks, Metrics::new());
+        let sleeper = Arc::downgrade(&world);
+        let slept = move || {
+            let slept = sleeper
+                .upgrade()
+                .map(|world| world.slept.load(Ordering::Relaxed));
+            Duration::from_secs(slept.unwrap_or_default())
+        };
+        let scheduler = Scheduler::start_with(settings, vault, &tasks, Metrics::new(), slept);
         let tenant: Weak<dyn Tenant> = world.me.clone();
         scheduler.set_tenant(tenant);
         *world.scheduler.lock().unwrap() = Some(scheduler);
@@ -258,6 +269,8 @@ impl World {
             !calls.iter().any(is_under_way),
             "two calls at once for one lease"
         );
+        let under_way = calls.iter().filter(|call| call.ended.is_none()).count();
+        assert!(under_way < MAX_CALLS, "{under_way} calls at once");
         calls.push(Seen {
             key: lease.key,
             kind,
