@@ -20,7 +20,7 @@ use crate::admin::{Admin, Ids, ListenerStatus, Powers, Recent};
 use crate::auth::AutoAuth;
 use crate::cache::{Cache, Ingredients};
 use crate::config::{self, Config};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result, Side};
 use crate::lease::{Scheduler, VaultRenewals};
 use crate::proxy::{self, Front, Inject, Inner, Rules, Watch};
 use crate::server::{Bound, Connections, Limits};
@@ -163,7 +163,7 @@ impl Leasehold {
         let admin = Admin::new(house, self.metrics.clone());
         let watch = Watch {
             metrics: self.metrics.clone(),
-            failed: Arc::new(move |error| recent.note(error)),
+            failed: Arc::new(move |error| request_failed(&recent, error)),
         };
         for (bound, listener) in bound.into_iter().zip(&self.config.listeners) {
             let front = self.front(listener, admin.clone(), inner.clone(), watch.clone());
@@ -314,6 +314,17 @@ impl fmt::Debug for Leasehold {
         f.debug_struct("Leasehold")
             .field("addresses", &self.addresses)
             .finish_non_exhaustive()
+    }
+}
+
+/// One line a minute for each thing that makes callers' requests fail. Callers' own mistakes are theirs, and
+/// that Vault does not answer is said where it is found.
+fn request_failed(recent: &Recent, error: &Error) {
+    let is_news = recent.note(error);
+    let is_said =
+        error.side() == Side::Client || matches!(error.kind(), Kind::Unreachable | Kind::Deadline);
+    if is_news && !is_said {
+        tracing::warn!(kind = error.kind().name(), %error, "requests are failing");
     }
 }
 

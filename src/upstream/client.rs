@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::budget::Budget;
 use super::call::{Answer, Call};
 use super::dial::{self, Connector, Way};
+use super::reach::Reach;
 use super::{Body, UpstreamBody, refusal};
 use crate::config;
 use crate::error::{Error, Kind, Result};
@@ -49,6 +50,7 @@ struct Shared {
     /// One permit per upstream connection in use by callers.
     places: Arc<Semaphore>,
     budget: Budget,
+    reach: Reach,
     metrics: Metrics,
     places_in_all: usize,
 }
@@ -114,6 +116,7 @@ impl Upstream {
                 timeout: vault.timeout,
                 places: Arc::new(Semaphore::new(vault.max_conns.max(1))),
                 budget: Budget::new(background.rate, background.burst),
+                reach: Reach::default(),
                 metrics,
                 places_in_all: vault.max_conns.max(1),
             }),
@@ -140,6 +143,7 @@ impl Upstream {
     /// `Busy` when no connection is free in time, `Deadline`, `Unreachable`.
     pub async fn send(&self, request: Request<Body>) -> Result<Response<UpstreamBody>> {
         let answer = self.exchange(request).await;
+        self.shared.reach.saw(&self.shared.address, &answer);
         let status = answer.as_ref().ok().map(Response::status);
         self.shared.metrics.called(Class::Forward, status);
         answer
@@ -233,6 +237,7 @@ impl Upstream {
             .await
             .map_err(|_| shared.too_slow(within));
         let exchanged = exchanged.and_then(|exchanged| exchanged);
+        shared.reach.saw(&shared.address, &exchanged);
         let status = exchanged.as_ref().ok().map(|(head, _)| head.status);
         shared.metrics.called(Class::Own, status);
         let (head, body) = exchanged?;

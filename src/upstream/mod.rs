@@ -9,6 +9,7 @@ mod call;
 mod client;
 mod dial;
 mod link;
+mod reach;
 mod refusal;
 
 pub use body::{Body, UpstreamBody};
