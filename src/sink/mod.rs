@@ -188,7 +188,7 @@ impl Writer {
         tracing::warn!(
             file = %self.config.path.display(),
             %error,
-            next_try_in_seconds = wait.as_secs_f64(),
+            next_try_in_seconds = (wait.as_secs_f64() * 10.0).round() / 10.0,
             "the token was not written"
         );
         self.noted.send_modify(|state| {
