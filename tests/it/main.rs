@@ -1,8 +1,12 @@
 //! The one integration binary: Leasehold from outside, and the rules of its own tree.
 
 #[cfg(test)]
+mod child;
+#[cfg(test)]
 mod config;
 #[cfg(test)]
 mod hcl_fixtures;
+#[cfg(test)]
+mod process;
 #[cfg(test)]
 mod tidy;
