@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde::Serialize;
 use tokio::time::Instant;
@@ -38,12 +39,16 @@ pub struct Noted {
 }
 
 impl Recent {
-    /// Notes an error. One that is here already is counted and becomes the newest.
-    pub fn note(&self, error: &Error) {
+    /// Notes an error. One that is here already is counted and becomes the newest. True when it is news: it
+    /// was not here, or not for a while.
+    pub fn note(&self, error: &Error) -> bool {
         let now = Instant::now();
         let message: String = error.to_string().chars().take(LONGEST_MESSAGE).collect();
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         let same = ring.iter().position(|it| it.message == message);
+        let is_news = same
+            .and_then(|at| ring.get(at))
+            .is_none_or(|known| now.saturating_duration_since(known.last) >= NEWS_AGAIN);
         let entry = match same.and_then(|at| ring.remove(at)) {
             Some(known) => Entry {
                 count: known.count.saturating_add(1),
@@ -63,6 +68,7 @@ impl Recent {
             ring.pop_front();
         }
         ring.push_back(entry);
+        is_news
     }
 
     /// The newest first.
@@ -85,13 +91,12 @@ impl Recent {
     }
 }
 
+const NEWS_AGAIN: Duration = Duration::from_secs(60);
 const MOST_ERRORS: usize = 16;
 const LONGEST_MESSAGE: usize = 500;
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::error::Kind;
 

@@ -20,7 +20,7 @@ use crate::admin::{Admin, Ids, ListenerStatus, Powers, Recent};
 use crate::auth::AutoAuth;
 use crate::cache::{Cache, Ingredients};
 use crate::config::{self, Config};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Side};
 use crate::lease::{Scheduler, VaultRenewals};
 use crate::proxy::{self, Front, Inject, Inner, Rules, Watch};
 use crate::server::{Bound, Connections, Limits};
@@ -163,7 +163,7 @@ impl Leasehold {
         let admin = Admin::new(house, self.metrics.clone());
         let watch = Watch {
             metrics: self.metrics.clone(),
-            failed: Arc::new(move |error| recent.note(error)),
+            failed: Arc::new(move |error| note_failure(&recent, error)),
         };
         for (bound, listener) in bound.into_iter().zip(&self.config.listeners) {
             let front = self.front(listener, admin.clone(), inner.clone(), watch.clone());
@@ -314,6 +314,15 @@ impl fmt::Debug for Leasehold {
         f.debug_struct("Leasehold")
             .field("addresses", &self.addresses)
             .finish_non_exhaustive()
+    }
+}
+
+/// Keeps a failed request for `status`, and says it in the log: once a minute for each failure, however many
+/// requests it ends.
+fn note_failure(recent: &Recent, error: &Error) {
+    let is_news = recent.note(error);
+    if is_news && error.side() != Side::Client {
+        tracing::warn!(kind = error.kind().name(), %error, "a request failed");
     }
 }
 

@@ -10,7 +10,7 @@ use http::{HeaderMap, Request, Response};
 use tower::Service;
 
 use crate::error::{Error, Result};
-use crate::lease::Later;
+use crate::tasks::Later;
 use crate::upstream::{self, Upstream, UpstreamBody};
 
 /// See the module's text.

@@ -37,7 +37,7 @@ pub type Front = BoxCloneSyncService<Request<upstream::Body>, Response<ReplyBody
 /// Answers the endpoints that are Leasehold's own; hands back what is not for it.
 pub trait Local: Send + Sync + 'static {
     fn is_local(&self, uri: &Uri) -> bool;
-    fn answer(&self, request: Request<upstream::Body>) -> crate::lease::Later<Response<ReplyBody>>;
+    fn answer(&self, request: Request<upstream::Body>) -> crate::tasks::Later<Response<ReplyBody>>;
 }
 
 /// Who is told how requests end.
@@ -108,7 +108,7 @@ where
 {
     type Response = Response<ReplyBody>;
     type Error = Error;
-    type Future = crate::lease::Later<Result<Response<ReplyBody>, Error>>;
+    type Future = crate::tasks::Later<Result<Response<ReplyBody>, Error>>;
 
     fn poll_ready(
         &mut self,
