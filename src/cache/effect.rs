@@ -52,7 +52,7 @@ pub(super) enum Effect {
 }
 
 impl Effect {
-    /// `body` is `None` where it was too large to be read.
+    /// `body` is `None` where it was too large, or too slow, to be read.
     pub(super) fn of(
         room: &Room,
         parts: &Parts,

@@ -195,21 +195,21 @@ impl Room {
         let Some(path) = ApiPath::parse(parts.uri.path(), namespace_of(&parts.headers)) else {
             return self.forward(Request::from_parts(parts, body)).await;
         };
-        let body = body.read_ahead(LARGEST_KEYED_BODY).await?;
+        let query = parts.uri.query();
+        let treatment =
+            policy::treatment(&self.settings, &parts.method, query, &path, &parts.headers);
+        // What nobody here needs to know is passed on as it comes.
+        let body = match treatment {
+            Treatment::Through if !path.is_told_by_body() => body,
+            Treatment::Through | Treatment::Shared(_) | Treatment::Alone(_) => {
+                body.read_ahead(LARGEST_KEYED_BODY).await?
+            }
+        };
         let small = match &body {
             upstream::Body::Empty => Some(Bytes::new()),
             upstream::Body::Full(bytes) => Some(bytes.clone()),
-            upstream::Body::Streamed { .. } => None,
+            upstream::Body::Streamed(_) => None,
         };
-        let query = parts.uri.query();
-        let treatment = policy::treatment(
-            &self.settings,
-            &parts.method,
-            query,
-            &path,
-            &parts.headers,
-            small.is_some(),
-        );
         let identity = self.identity(&caller);
         if let Some(Identity::Token(token)) = identity {
             self.tokens.touch(token, Instant::now());

@@ -4,21 +4,25 @@
 //! keeps a renewal from going out. Redirects are handed back, never followed.
 
 use std::fmt;
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{self, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Request, Response, Uri};
+use http::{Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Limited};
 use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::body::Moved;
 use super::budget::Budget;
 use super::call::{Answer, Call};
 use super::dial::{self, Connector, Way};
+use super::replay::{broke_before_answering, spare_copy};
 use super::{Body, UpstreamBody, refusal};
 use crate::config;
 use crate::error::{Error, Kind, Result};
@@ -147,17 +151,16 @@ impl Upstream {
 
     async fn exchange(&self, request: Request<Body>) -> Result<Response<UpstreamBody>> {
         let shared = &self.shared;
-        let deadline = Instant::now() + shared.timeout;
+        let began = Instant::now();
+        let deadline = began + shared.timeout;
         let place = timeout_at(deadline, Arc::clone(&shared.places).acquire_owned())
             .await
             .map_err(|_| {
                 Error::new(
                     Kind::Busy,
                     format!(
-                        "all {} connections to Vault at {} have been in use for {} s",
-                        shared.places_in_all,
-                        shared.address,
-                        shared.timeout.as_secs()
+                        "all {} connections to Vault at {} have been in use for {:?}",
+                        shared.places_in_all, shared.address, shared.timeout
                     ),
                 )
                 .retry_after(Some(Duration::from_secs(1)))
@@ -168,24 +171,32 @@ impl Upstream {
         parts.version = http::Version::HTTP_11;
         parts.headers.insert(header::HOST, shared.host.clone());
         let spare = spare_copy(&parts, &body);
-        let first = timeout_at(
-            deadline,
-            shared.forward.request(Request::from_parts(parts, body)),
-        );
-        let answer = match first.await {
-            Err(_) => return Err(shared.too_slow(shared.timeout)),
-            Ok(Err(error)) => match spare {
+        let moved = body.moved();
+        let sending = shared.forward.request(Request::from_parts(parts, body));
+        let mut answer = match shared.in_time(began, moved, sending).await? {
+            Ok(answer) => answer,
+            Err(error) => match spare {
                 // A pooled connection that Vault closed between two requests.
                 Some(again) if broke_before_answering(&error) => {
-                    match timeout_at(deadline, shared.forward.request(again)).await {
-                        Err(_) => return Err(shared.too_slow(shared.timeout)),
-                        Ok(again) => again.map_err(|error| shared.unreachable(&error))?,
-                    }
+                    let sending = shared.forward.request(again);
+                    let again = shared.in_time(began, None, sending).await?;
+                    again.map_err(|error| shared.unreachable(&error, "; this was tried twice"))?
                 }
-                _ => return Err(shared.unreachable(&error)),
+                _ => return Err(shared.unreachable(&error, NOT_AGAIN)),
             },
-            Ok(Ok(answer)) => answer,
         };
+        // Nobody asked for another protocol, so nobody could speak it.
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(Error::new(
+                Kind::BadAnswer,
+                format!(
+                    "Vault at {} answered 101 to a request for no other protocol; is it Vault?",
+                    shared.address
+                ),
+            ));
+        }
+        // An HTTP/1.0 on the way to Vault is no reason to speak it to the caller.
+        *answer.version_mut() = http::Version::HTTP_11;
         Ok(answer.map(|incoming| UpstreamBody::new(incoming, place)))
     }
 
@@ -212,7 +223,7 @@ impl Upstream {
                 .own
                 .request(request)
                 .await
-                .map_err(|error| shared.unreachable(&error))?;
+                .map_err(|error| shared.unreachable(&error, NOT_AGAIN))?;
             let (head, body) = response.into_parts();
             let body = Limited::new(body, LARGEST_OWN_ANSWER)
                 .collect()
@@ -341,12 +352,34 @@ impl Shared {
         Ok(request)
     }
 
-    fn unreachable(&self, error: &legacy::Error) -> Error {
+    /// Waits for an answer's head: as long as the timeout since it `began`, or since the request's body last
+    /// moved. An upload may take its time; what is bounded is standing still.
+    async fn in_time<T>(
+        &self,
+        began: Instant,
+        moved: Option<Moved>,
+        sending: impl Future<Output = T>,
+    ) -> Result<T> {
+        let mut sending = pin!(sending);
+        loop {
+            let last = moved
+                .as_ref()
+                .map_or(began, |moved| moved.last().max(began));
+            match timeout_at(last + self.timeout, &mut sending).await {
+                Ok(answer) => return Ok(answer),
+                Err(_) if moved.as_ref().is_some_and(|moved| moved.last() > last) => {}
+                Err(_) => return Err(self.too_slow(self.timeout)),
+            }
+        }
+    }
+
+    /// `sent` is what to say where the request was on its way already.
+    fn unreachable(&self, error: &legacy::Error, sent: &str) -> Error {
         let why = root_cause(error);
         let advice = if error.is_connect() {
             "; is it running, and is the address right?"
         } else {
-            "; the request may have been processed, so it was not sent again"
+            sent
         };
         Error::new(
             Kind::Unreachable,
@@ -358,11 +391,7 @@ impl Shared {
     fn too_slow(&self, within: Duration) -> Error {
         Error::new(
             Kind::Deadline,
-            format!(
-                "Vault at {} did not answer within {} s",
-                self.address,
-                within.as_secs()
-            ),
+            format!("Vault at {} did not answer within {within:?}", self.address),
         )
     }
 }
@@ -403,49 +432,6 @@ fn secret_value(text: &str) -> Result<HeaderValue> {
     Ok(value)
 }
 
-/// A second copy of a request that may safely be sent twice.
-fn spare_copy(parts: &http::request::Parts, body: &Body) -> Option<Request<Body>> {
-    let is_read = matches!(
-        parts.method.as_str(),
-        "GET" | "HEAD" | "LIST" | "OPTIONS" | "SCAN"
-    );
-    // Reading these may create a credential.
-    let may_mint = !crate::vault::path::is_plain_read(parts.uri.path());
-    let Body::Empty = body else { return None };
-    if !is_read || may_mint {
-        return None;
-    }
-    let mut copy = Request::new(Body::Empty);
-    *copy.method_mut() = parts.method.clone();
-    *copy.uri_mut() = parts.uri.clone();
-    *copy.headers_mut() = parts.headers.clone();
-    Some(copy)
-}
-
-/// The connection ended before one byte of an answer came.
-fn broke_before_answering(error: &legacy::Error) -> bool {
-    use std::error::Error as _;
-    if error.is_connect() {
-        return false;
-    }
-    let mut source = error.source();
-    while let Some(error) = source {
-        if let Some(error) = error.downcast_ref::<hyper::Error>()
-            && (error.is_incomplete_message() || error.is_closed() || error.is_canceled())
-        {
-            return true;
-        }
-        if let Some(error) = error.downcast_ref::<std::io::Error>() {
-            return matches!(
-                error.kind(),
-                std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe
-            );
-        }
-        source = error.source();
-    }
-    false
-}
-
 /// The innermost cause: the one that says "Connection refused".
 fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     let mut innermost = error;
@@ -465,6 +451,7 @@ impl fmt::Debug for Upstream {
 
 /// Vault's Go server closes idle connections after five minutes; we let go first.
 const POOL_IDLE: Duration = Duration::from_secs(60);
+const NOT_AGAIN: &str = "; the request may have been processed, so it was not sent again";
 const OWN_DEADLINE: Duration = Duration::from_secs(30);
 const LARGEST_OWN_ANSWER: usize = 1024 * 1024;
 const USER_AGENT: &str = concat!("leasehold/", env!("CARGO_PKG_VERSION"));
