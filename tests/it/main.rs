@@ -3,6 +3,10 @@
 #[cfg(test)]
 mod config;
 #[cfg(test)]
+mod forward;
+#[cfg(test)]
 mod hcl_fixtures;
 #[cfg(test)]
 mod tidy;
+#[cfg(test)]
+mod wire;
