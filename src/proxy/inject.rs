@@ -1,5 +1,6 @@
 //! On whose behalf a request goes: by the caller's own token, or by Leasehold's.
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use tokio::time::{Instant, timeout_at};
 use tower::{Service, ServiceExt};
 
+use super::hide;
 use crate::cache::{Caller, ReplyBody};
 use crate::config::UseAutoAuthToken;
 use crate::error::{Error, Kind, Result};
@@ -36,7 +38,11 @@ impl Inject {
     }
 
     /// Decides on whose behalf the request goes and sets its headers; waits where only a login is missing.
-    async fn prepare(mut self, request: &mut Request<upstream::Body>) -> Result<()> {
+    /// What comes back is the token that must not show in the answer.
+    async fn prepare(
+        mut self,
+        request: &mut Request<upstream::Body>,
+    ) -> Result<Option<Arc<Token>>> {
         let brought = brought(request.headers());
         let path = ApiPath::parse(
             request.uri().path(),
@@ -50,21 +56,24 @@ impl Inject {
             UseAutoAuthToken::WhenAbsent => matches!(brought, Caller::Anonymous),
             UseAutoAuthToken::Force => !keeps_its_own(&brought, path.as_ref()),
         };
-        let caller = match path.filter(|_| wants_ours && !has_inline_auth(request.headers())) {
-            None => brought,
+        match path.filter(|_| wants_ours && !has_inline_auth(request.headers())) {
+            None => {
+                request.extensions_mut().insert(brought);
+                Ok(None)
+            }
             Some(path) => {
                 let token = self.token_for(&path).await?;
                 self.replace_token(request.headers_mut(), token.as_deref())?;
-                token.map_or(Caller::Anonymous, Caller::AutoAuth)
+                let caller = token.map_or(Caller::Anonymous, Caller::AutoAuth);
+                request.extensions_mut().insert(caller);
+                hide::to_hide(request, &path)
             }
-        };
-        request.extensions_mut().insert(caller);
-        Ok(())
+        }
     }
 
     /// The token of now. Paths that Vault answers without one do not wait for it.
-    async fn token_for(&mut self, path: &ApiPath) -> Result<Option<std::sync::Arc<Token>>> {
-        let alive = |token: &Option<std::sync::Arc<Token>>| {
+    async fn token_for(&mut self, path: &ApiPath) -> Result<Option<Arc<Token>>> {
+        let alive = |token: &Option<Arc<Token>>| {
             token
                 .as_ref()
                 .is_some_and(|token| !token.life.is_over(Instant::now()))
@@ -204,8 +213,12 @@ where
         let inject = self.inject.clone();
         let below = self.below.clone();
         Box::pin(async move {
-            inject.prepare(&mut request).await?;
-            below.oneshot(request).await
+            let hidden = inject.prepare(&mut request).await?;
+            let response = below.oneshot(request).await?;
+            match hidden {
+                Some(token) => hide::hide(&token, response).await,
+                None => Ok(response),
+            }
         })
     }
 }
@@ -217,7 +230,6 @@ mod tests {
     use super::*;
     use crate::life::Life;
     use crate::token;
-    use std::sync::Arc;
 
     /// What goes to Vault: X-Vault-Token, Authorization, and whose it counts as.
     async fn sent(

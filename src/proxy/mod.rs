@@ -7,6 +7,7 @@ mod admission;
 mod catch_panic;
 mod forward;
 mod heal;
+mod hide;
 mod inject;
 mod respond;
 
@@ -76,7 +77,8 @@ pub fn stack(
         })
         // What belongs to the caller's connection ends here: it counts neither for us nor for Vault.
         .map_request(forward::without_hop_by_hop)
-        // On whose behalf: the caller's own token or ours. Outside the cache, whose key needs to know.
+        // On whose behalf: the caller's own token or ours, which it does not get to see. Outside the cache,
+        // whose key needs to know.
         .layer_fn(move |below| inject.clone().before(below))
         .service(inner);
     BoxCloneSyncService::new(chain)

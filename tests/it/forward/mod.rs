@@ -2,6 +2,7 @@
 
 mod answers;
 mod failures;
+mod hidden;
 mod process;
 mod requests;
 mod streams;
