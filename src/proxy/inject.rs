@@ -17,6 +17,7 @@ use crate::secret::Secret;
 use crate::tasks::Later;
 use crate::token::{Token, TokenRx};
 use crate::upstream;
+use crate::vault::envelope::field_of_body;
 use crate::vault::headers::{INLINE_AUTH_PREFIX, X_VAULT_NAMESPACE, X_VAULT_TOKEN};
 use crate::vault::path::{ApiPath, Kind as Call};
 
@@ -54,7 +55,9 @@ impl Inject {
         let wants_ours = match self.mode {
             UseAutoAuthToken::Off => false,
             UseAutoAuthToken::WhenAbsent => matches!(brought, Caller::Anonymous),
-            UseAutoAuthToken::Force => !keeps_its_own(&brought, path.as_ref()),
+            UseAutoAuthToken::Force => {
+                !(is_unwrap(&brought, path.as_ref()) && is_about_its_header(request).await?)
+            }
         };
         match path.filter(|_| wants_ours && !has_inline_auth(request.headers())) {
             None => {
@@ -151,13 +154,24 @@ fn brought(headers: &HeaderMap) -> Caller {
     }
 }
 
-/// Under `force` the wrapping token of an unwrap is the one that stays: it is what the request is about.
-fn keeps_its_own(brought: &Caller, path: Option<&ApiPath>) -> bool {
+fn is_unwrap(brought: &Caller, path: Option<&ApiPath>) -> bool {
     let is_unwrap = path.is_some_and(|path| {
         path.canonical().ends_with("sys/wrapping/unwrap")
             || path.canonical().ends_with("sys/wrapping/lookup")
     });
     is_unwrap && matches!(brought, Caller::Own(_))
+}
+
+/// Under `force` the wrapping token of an unwrap is the one that stays: it is what the request is about. Where
+/// that stands in the body, the header's token is the caller's own, as with any other request.
+async fn is_about_its_header(request: &mut Request<upstream::Body>) -> Result<bool> {
+    let body = std::mem::take(request.body_mut());
+    *request.body_mut() = body.read_ahead(LARGEST_UNWRAP).await?;
+    let named = match request.body() {
+        upstream::Body::Full(body) => field_of_body(body, "token"),
+        upstream::Body::Empty | upstream::Body::Streamed(_) => None,
+    };
+    Ok(named.is_none_or(|token| token.is_empty()))
 }
 
 fn has_inline_auth(headers: &HeaderMap) -> bool {
@@ -223,6 +237,7 @@ where
     }
 }
 
+const LARGEST_UNWRAP: usize = 4096;
 const RETRY_SOON: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
@@ -354,6 +369,28 @@ mod tests {
                 expected,
                 "{mode:?} {path} {headers:?}"
             );
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn under_force_a_wrapping_token_in_the_body_leaves_the_header_to_us() {
+        let (tx, rx) = token::channel();
+        tx.send_replace(Some(Arc::new(ours())));
+        let inject = Inject {
+            mode: UseAutoAuthToken::Force,
+            token: rx,
+            startup_wait: Duration::from_secs(5),
+        };
+        for (body, kept) in [
+            ("", "mine"),
+            ("{}", "mine"),
+            (r#"{"token":""}"#, "mine"),
+            (r#"{"token":"wrapping"}"#, "ours"),
+        ] {
+            let mut request = request("/v1/sys/wrapping/unwrap", &[("x-vault-token", "mine")]);
+            *request.body_mut() = upstream::Body::Full(body.into());
+            inject.clone().prepare(&mut request).await.unwrap();
+            assert_eq!(request.headers()["x-vault-token"], kept, "{body}");
         }
     }
 
