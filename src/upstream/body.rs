@@ -2,7 +2,6 @@
 //! the body of Vault's answer.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 
+use super::patience::Moved;
 use crate::error::{Error, Kind, Result};
 
 /// A request body. `Full` can be sent again, `Streamed` cannot.
@@ -33,10 +33,6 @@ pub struct Stream {
     moved: Moved,
 }
 
-/// When a stream last moved. Clones share it.
-#[derive(Debug, Clone)]
-pub(super) struct Moved(Arc<Mutex<Instant>>);
-
 impl Body {
     /// A caller's body; what is known to be empty is `Empty`.
     pub fn streamed(rest: Incoming) -> Self {
@@ -46,7 +42,7 @@ impl Body {
         Self::Streamed(Stream {
             head: None,
             rest,
-            moved: Moved(Arc::new(Mutex::new(Instant::now()))),
+            moved: Moved::new(),
         })
     }
 
@@ -154,16 +150,6 @@ impl http_body::Body for Body {
                 hint
             }
         }
-    }
-}
-
-impl Moved {
-    fn now(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-    }
-
-    pub(super) fn last(&self) -> Instant {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

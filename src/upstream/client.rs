@@ -4,8 +4,6 @@
 //! keeps a renewal from going out. Redirects are handed back, never followed.
 
 use std::fmt;
-use std::future::Future;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,10 +16,10 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::body::Moved;
 use super::budget::Budget;
 use super::call::{Answer, Call};
 use super::dial::{self, Connector, Way};
+use super::patience::in_time;
 use super::replay::{broke_before_answering, spare_copy};
 use super::{Body, UpstreamBody, refusal};
 use crate::config;
@@ -173,13 +171,18 @@ impl Upstream {
         let spare = spare_copy(&parts, &body);
         let moved = body.moved();
         let sending = shared.forward.request(Request::from_parts(parts, body));
-        let mut answer = match shared.in_time(began, moved, sending).await? {
+        let mut answer = match in_time(shared.timeout, began, moved, sending)
+            .await
+            .ok_or_else(|| shared.too_slow(shared.timeout))?
+        {
             Ok(answer) => answer,
             Err(error) => match spare {
                 // A pooled connection that Vault closed between two requests.
                 Some(again) if broke_before_answering(&error) => {
                     let sending = shared.forward.request(again);
-                    let again = shared.in_time(began, None, sending).await?;
+                    let again = timeout_at(deadline, sending)
+                        .await
+                        .map_err(|_| shared.too_slow(shared.timeout))?;
                     again.map_err(|error| shared.unreachable(&error, "; this was tried twice"))?
                 }
                 _ => return Err(shared.unreachable(&error, NOT_AGAIN)),
@@ -350,27 +353,6 @@ impl Shared {
             headers.insert(name, value.clone());
         }
         Ok(request)
-    }
-
-    /// Waits for an answer's head: as long as the timeout since it `began`, or since the request's body last
-    /// moved. An upload may take its time; what is bounded is standing still.
-    async fn in_time<T>(
-        &self,
-        began: Instant,
-        moved: Option<Moved>,
-        sending: impl Future<Output = T>,
-    ) -> Result<T> {
-        let mut sending = pin!(sending);
-        loop {
-            let last = moved
-                .as_ref()
-                .map_or(began, |moved| moved.last().max(began));
-            match timeout_at(last + self.timeout, &mut sending).await {
-                Ok(answer) => return Ok(answer),
-                Err(_) if moved.as_ref().is_some_and(|moved| moved.last() > last) => {}
-                Err(_) => return Err(self.too_slow(self.timeout)),
-            }
-        }
     }
 
     /// `sent` is what to say where the request was on its way already.

@@ -9,6 +9,7 @@ mod call;
 mod client;
 mod dial;
 mod link;
+mod patience;
 mod refusal;
 mod replay;
 

@@ -76,53 +76,6 @@ async fn a_vault_that_does_not_answer_in_time_is_named_and_let_go() {
     }
 }
 
-/// A deadline is for what stands still: a body that moves is not cut.
-#[tokio::test]
-async fn a_slow_upload_that_moves_outlives_the_deadline() {
-    let vault = ByHand::bind().await;
-    for cached in EACH {
-        let mut config = config(vault.address(), cached);
-        config.vault.timeout = Duration::from_millis(300);
-        let mut client = client_of(&start(config).await).await;
-        client
-            .send("PUT /v1/secret/data/x HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\n")
-            .await;
-        let mut upstream = vault.accept().await;
-        upstream.head().await.unwrap();
-        for _ in 0..8 {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            client.send("x").await;
-            upstream.expect("x").await;
-        }
-        upstream
-            .send(answer_of("200 OK", "text/plain", b"done"))
-            .await;
-        assert_eq!(client.answer(b"PUT").await.text(), "done");
-    }
-}
-
-#[tokio::test]
-async fn an_answer_that_moves_outlives_the_deadline() {
-    let vault = ByHand::bind().await;
-    for cached in EACH {
-        let mut config = config(vault.address(), cached);
-        config.vault.timeout = Duration::from_millis(200);
-        let mut client = client_of(&start(config).await).await;
-        client.send(ask("GET", PATH)).await;
-        let mut upstream = vault.accept().await;
-        upstream.request().await.unwrap();
-        upstream
-            .send("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 5\r\n\r\n")
-            .await;
-        client.head().await.unwrap();
-        for _ in 0..5 {
-            tokio::time::sleep(Duration::from_millis(80)).await;
-            upstream.send("1").await;
-            client.expect("1").await;
-        }
-    }
-}
-
 /// What may have made something, or may have been done.
 const ONCE: [(&str, &str); 12] = [
     ("POST", PATH),
