@@ -18,7 +18,7 @@ use tower::ServiceExt;
 
 use crate::admin::{Admin, Ids, ListenerStatus, Powers, Recent};
 use crate::auth::AutoAuth;
-use crate::cache::{Cache, Ingredients};
+use crate::cache::{Cache, Certainty, Ingredients};
 use crate::config::{self, Config};
 use crate::error::{Error, Result, Side};
 use crate::lease::{Scheduler, VaultRenewals};
@@ -211,10 +211,10 @@ impl Leasehold {
             token: self.token.clone(),
             tasks: self.tasks.clone(),
             metrics: self.metrics.clone(),
-            own_token_revoked: Arc::new(move |generation| {
-                if let Some(handle) = &handle {
-                    handle.own_token_revoked(generation);
-                }
+            own_token_revoked: Arc::new(move |generation, certainty| match (&handle, certainty) {
+                (None, _) => {}
+                (Some(handle), Certainty::Certain) => handle.own_token_revoked(generation),
+                (Some(handle), Certainty::Doubtful) => handle.suspect(generation),
             }),
         });
         (Inner::new(cache.clone()), Some(cache))

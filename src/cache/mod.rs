@@ -12,6 +12,7 @@ mod keep;
 mod key;
 mod lead;
 mod mounts;
+mod pass;
 mod policy;
 mod replace;
 mod store;
@@ -81,8 +82,16 @@ pub struct Ingredients {
     pub token: TokenRx,
     pub tasks: Tasks,
     pub metrics: Metrics,
-    /// Called when Leasehold's own token (of this generation) was revoked through us.
-    pub own_token_revoked: Arc<dyn Fn(u64) + Send + Sync>,
+    /// Called when Leasehold's own token (of this generation) was revoked through us, or may have been.
+    pub own_token_revoked: Arc<dyn Fn(u64, Certainty) + Send + Sync>,
+}
+
+/// Has Vault said that it did what a request asks for?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Certainty {
+    Certain,
+    /// It broke off, or failed on Vault's side.
+    Doubtful,
 }
 
 /// The service. Clones share one cache.
@@ -106,7 +115,7 @@ struct Room {
     token: TokenRx,
     tasks: Tasks,
     metrics: Metrics,
-    own_token_revoked: Arc<dyn Fn(u64) + Send + Sync>,
+    own_token_revoked: Arc<dyn Fn(u64, Certainty) + Send + Sync>,
     /// The login that is current; static entries of another are asked for again.
     generation: AtomicU64,
     lease_numbers: AtomicU64,

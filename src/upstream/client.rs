@@ -162,6 +162,7 @@ impl Upstream {
                     ),
                 )
                 .retry_after(Some(Duration::from_secs(1)))
+                .unsent(true)
             })?
             .map_err(|_| Error::new(Kind::Stopping, "Leasehold is shutting down"))?;
         let (mut parts, body) = request.into_parts();
@@ -368,6 +369,7 @@ impl Shared {
             format!("Vault at {} did not answer: {why}{advice}", self.address),
         )
         .retry_after(Some(Duration::from_secs(1)))
+        .unsent(error.is_connect())
     }
 
     fn too_slow(&self, within: Duration) -> Error {

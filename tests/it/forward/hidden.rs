@@ -1,9 +1,10 @@
-//! Callers use Leasehold's token and do not get to see it.
+//! Callers use Leasehold's token. They do not get to see it, nor to talk it away from each other.
 
 use std::time::Duration;
 
+use http::StatusCode;
 use leasehold::config::{AutoAuth, Config, Method, UseAutoAuthToken};
-use leasehold::dev::{DevVault, Options};
+use leasehold::dev::{DevVault, Fault, Options};
 use leasehold::tasks::Tasks;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -13,11 +14,18 @@ use crate::wire::Wire;
 
 /// A client without a token, of a Leasehold that lends its own, which is the root token `canary`.
 async fn lent(cached: bool, mode: UseAutoAuthToken) -> (DevVault, Wire, TempDir) {
+    let (vault, client, directory, _) = lent_until(cached, mode).await;
+    (vault, client, directory)
+}
+
+/// As `lent`; with Vault's tasks, to stop it.
+async fn lent_until(cached: bool, mode: UseAutoAuthToken) -> (DevVault, Wire, TempDir, Tasks) {
+    let tasks = Tasks::new();
     let vault = DevVault::new(&Options {
         root_token: Some("canary".into()),
         ..Options::default()
     });
-    let address = vault.listen("127.0.0.1:0", &Tasks::new()).await.unwrap();
+    let address = vault.listen("127.0.0.1:0", &tasks).await.unwrap();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("token");
     std::fs::write(&path, "canary").unwrap();
@@ -34,7 +42,7 @@ async fn lent(cached: bool, mode: UseAutoAuthToken) -> (DevVault, Wire, TempDir)
         ..config(format!("http://{address}"), cached)
     };
     let client = client_of(&start(config).await).await;
-    (vault, client, directory)
+    (vault, client, directory, tasks)
 }
 
 fn ask(method: &str, path: &str, headers: &str, body: &str) -> String {
@@ -130,4 +138,53 @@ async fn a_token_of_the_callers_own_is_shown() {
         );
         assert!(client.ask(own).await.text().contains(r#""id":"mine""#));
     }
+}
+
+/// What has failed may have been done, but then Vault is asked about our token before it is given up: on the
+/// word of one caller whose request broke off, all callers were left without a token, and during an outage for
+/// as long as that lasted.
+#[tokio::test]
+async fn a_revocation_that_failed_takes_the_token_from_nobody() {
+    let (vault, mut client, _directory, tasks) =
+        lent_until(true, UseAutoAuthToken::WhenAbsent).await;
+    let read = ask("GET", "secret/data/app/config", "", "");
+    assert_eq!(client.ask(&read).await.status(), 200);
+    let sealed =
+        Fault::on("*", "/v1/auth/token/revoke-self").refuse(StatusCode::SERVICE_UNAVAILABLE, "");
+    vault.faults().add(sealed);
+    let revoke = ask("POST", "auth/token/revoke-self", "", "");
+    assert_eq!(client.ask(&revoke).await.status(), 503);
+    let answer = client.ask(&read).await;
+    assert_eq!(
+        (answer.status(), answer.header("x-cache").as_deref()),
+        (200, Some("HIT"))
+    );
+    assert!(tasks.stop(Duration::from_secs(5)).await);
+    for path in [
+        "auth/token/revoke-self",
+        "sys/leases/revoke-prefix/auth/token",
+    ] {
+        assert_eq!(client.ask(ask("PUT", path, "", "")).await.status(), 502);
+        let answer = client.ask(&read).await;
+        assert_eq!(
+            (answer.status(), answer.header("x-cache").as_deref()),
+            (200, Some("HIT"))
+        );
+    }
+}
+
+/// A write that never left has changed nothing, so that what is kept is still right.
+#[tokio::test]
+async fn a_write_that_never_left_makes_nothing_old() {
+    let (_vault, mut client, _directory, tasks) =
+        lent_until(true, UseAutoAuthToken::WhenAbsent).await;
+    let read = ask("GET", "secret/data/app/config", "", "");
+    assert_eq!(client.ask(&read).await.status(), 200);
+    assert!(tasks.stop(Duration::from_secs(5)).await);
+    let write = ask("POST", "secret/data/app/config", "", r#"{"data":{}}"#);
+    assert_eq!(client.ask(&write).await.status(), 502);
+    assert_eq!(
+        client.ask(&read).await.header("x-cache").as_deref(),
+        Some("HIT")
+    );
 }
