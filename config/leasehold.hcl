@@ -7,7 +7,7 @@
 vault {
   address = "https://vault.example:8200"
 
-  # The deadline of one forwarded request, up to the head of its answer.
+  # How long a forwarded request waits for the head of its answer; an upload that moves may take longer.
   #timeout = "60s"
   # Connections to Vault at once, for all callers together.
   #max_connections = 64

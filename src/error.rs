@@ -161,6 +161,7 @@ pub struct Error {
     message: String,
     /// For `Retry-After`, where Vault or we know better than a guess.
     retry_after: Option<Duration>,
+    unsent: bool,
 }
 
 impl Error {
@@ -171,6 +172,7 @@ impl Error {
             kind,
             message: message.into(),
             retry_after: None,
+            unsent: false,
         }
     }
 
@@ -178,6 +180,17 @@ impl Error {
     pub fn retry_after(mut self, wait: Option<Duration>) -> Self {
         self.retry_after = wait;
         self
+    }
+
+    /// Nothing of the request has left: whatever it was to change is as it was.
+    #[must_use]
+    pub fn unsent(mut self, unsent: bool) -> Self {
+        self.unsent = unsent;
+        self
+    }
+
+    pub fn is_unsent(&self) -> bool {
+        self.unsent
     }
 
     pub fn kind(&self) -> Kind {

@@ -1,11 +1,15 @@
 //! Every task has a name and an end: the only place that spawns.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+/// A future that is boxed, for traits whose implementors differ.
+pub type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// The tasks of one running Leasehold. Clones share them.
 ///

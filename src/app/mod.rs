@@ -18,7 +18,7 @@ use tower::ServiceExt;
 
 use crate::admin::{Admin, Ids, ListenerStatus, Powers, Recent};
 use crate::auth::AutoAuth;
-use crate::cache::{Cache, Ingredients};
+use crate::cache::{Cache, Certainty, Ingredients};
 use crate::config::{self, Config};
 use crate::error::{Error, Kind, Result, Side};
 use crate::lease::{Scheduler, VaultRenewals};
@@ -211,10 +211,10 @@ impl Leasehold {
             token: self.token.clone(),
             tasks: self.tasks.clone(),
             metrics: self.metrics.clone(),
-            own_token_revoked: Arc::new(move |generation| {
-                if let Some(handle) = &handle {
-                    handle.own_token_revoked(generation);
-                }
+            own_token_revoked: Arc::new(move |generation, certainty| match (&handle, certainty) {
+                (None, _) => {}
+                (Some(handle), Certainty::Certain) => handle.own_token_revoked(generation),
+                (Some(handle), Certainty::Doubtful) => handle.suspect(generation),
             }),
         });
         (Inner::new(cache.clone()), Some(cache))
@@ -317,13 +317,15 @@ impl fmt::Debug for Leasehold {
     }
 }
 
-/// One line a minute for each thing that makes callers' requests fail. Callers' own mistakes are theirs, and
-/// that Vault does not answer is said where it is found.
+/// One line a minute for each thing that makes callers' requests fail. Callers' own mistakes are theirs; that
+/// Vault does not answer, or that this is the end, is said elsewhere.
 fn request_failed(recent: &Recent, error: &Error) {
     let is_news = recent.note(error);
-    let is_said =
-        error.side() == Side::Client || matches!(error.kind(), Kind::Unreachable | Kind::Deadline);
-    if is_news && !is_said {
+    let is_said = matches!(
+        error.kind(),
+        Kind::Unreachable | Kind::Deadline | Kind::Stopping
+    );
+    if is_news && !is_said && error.side() != Side::Client {
         tracing::warn!(kind = error.kind().name(), %error, "requests are failing");
     }
 }

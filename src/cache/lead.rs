@@ -158,7 +158,9 @@ impl Room {
         };
         match answer {
             Err(error) => {
-                drop(write);
+                if let Some(write) = write {
+                    write.failed(&error);
+                }
                 self.flights.land(&flight, Verdict::Failed(error.clone()));
                 reply(client, Err(error));
             }

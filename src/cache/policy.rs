@@ -69,14 +69,12 @@ pub(super) fn rule_for<'a>(settings: &'a Settings, path: &ApiPath) -> Option<&'a
         .find(|rule| glob_matches(rule.glob.trim_matches('/'), path.canonical()))
 }
 
-/// `small_body`: the request's body was read whole (or there is none).
 pub(super) fn treatment(
     settings: &Settings,
     method: &Method,
     query: Option<&str>,
     path: &ApiPath,
     headers: &HeaderMap,
-    small_body: bool,
 ) -> Treatment {
     if is_personal(headers) {
         return Treatment::Through;
@@ -90,11 +88,9 @@ pub(super) fn treatment(
     match path.kind() {
         Kind::Secret if op.is_read() => Treatment::Shared(op),
         Kind::UiMounts if op == Op::Read => Treatment::Shared(op),
-        Kind::Secret if small_body && !path.looks_like_kv2() => Treatment::Alone(op),
-        Kind::Login if small_body && settings.logins && !op.is_read() => Treatment::Shared(op),
-        Kind::TokenCreate if small_body && settings.token_create && !op.is_read() => {
-            Treatment::Shared(op)
-        }
+        Kind::Secret if !path.looks_like_kv2() => Treatment::Alone(op),
+        Kind::Login if settings.logins && !op.is_read() => Treatment::Shared(op),
+        Kind::TokenCreate if settings.token_create && !op.is_read() => Treatment::Shared(op),
         Kind::Secret
         | Kind::UiMounts
         | Kind::Login
@@ -314,7 +310,6 @@ mod tests {
             None,
             &path,
             &HeaderMap::new(),
-            true,
         )
     }
 
@@ -361,14 +356,7 @@ mod tests {
                 HeaderValue::from_static("x"),
             );
             let path = ApiPath::parse("/v1/secret/data/x", None).unwrap();
-            let treated = treatment(
-                &Settings::default(),
-                &Method::GET,
-                None,
-                &path,
-                &headers,
-                true,
-            );
+            let treated = treatment(&Settings::default(), &Method::GET, None, &path, &headers);
             assert_eq!(treated, Treatment::Through, "{name}");
         }
     }
@@ -478,14 +466,7 @@ mod tests {
         );
         assert_eq!(said(kept), "static 7 false");
         settings.paths = vec![rule(Some(PathMode::Bypass))];
-        let treated = treatment(
-            &settings,
-            &Method::GET,
-            None,
-            &path,
-            &HeaderMap::new(),
-            true,
-        );
+        let treated = treatment(&settings, &Method::GET, None, &path, &HeaderMap::new());
         assert_eq!(treated, Treatment::Through);
     }
 

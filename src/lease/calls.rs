@@ -8,8 +8,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::scheduler::Shared;
 use super::state::{Job, MAX_CALLS, Outcome};
-use super::{Later, Lease, Tenant};
+use super::{Lease, Tenant};
 use crate::error::{Error, Kind, Result};
+use crate::tasks::Later;
 
 pub(super) fn start(shared: &Arc<Shared>, job: Job) {
     match job {

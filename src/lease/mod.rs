@@ -21,8 +21,6 @@ pub use vault::VaultRenewals;
 pub use view::{LeaseView, NextAction};
 
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -33,6 +31,7 @@ use crate::config;
 use crate::error::Result;
 use crate::life::{LONGEST, Life};
 use crate::secret::Secret;
+use crate::tasks::Later;
 
 /// One lease, or one token that came from a login through us. Shared by the cache entry that serves it
 /// and the scheduler that keeps it alive.
@@ -91,8 +90,6 @@ pub enum Ended {
     /// Vault says that it does not exist any more.
     Lost,
 }
-
-pub type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// How a lease is renewed at Vault. One attempt per call; the scheduler owns backoff.
 pub trait Renew: Send + Sync + 'static {

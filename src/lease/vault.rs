@@ -10,10 +10,11 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::plan::LAST_CALL;
-use super::{Grant, Later, Lease, Renew, What};
+use super::{Grant, Lease, Renew, What};
 use crate::error::{Error, Kind, Result};
 use crate::life::LONGEST;
 use crate::secret::Secret;
+use crate::tasks::Later;
 use crate::upstream::{Answer, Call, Upstream};
 use crate::vault::envelope::Envelope;
 

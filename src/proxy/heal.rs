@@ -12,7 +12,7 @@ use tower::{Service, ServiceExt};
 use super::forward::Forward;
 use crate::cache::Caller;
 use crate::error::{Error, Result};
-use crate::lease::Later;
+use crate::tasks::Later;
 use crate::token::Token;
 use crate::upstream::{self, UpstreamBody};
 use crate::vault::headers::X_VAULT_TOKEN;

@@ -14,7 +14,7 @@ use tower::Service;
 
 use super::Watch;
 use crate::cache::ReplyBody;
-use crate::error::{Error, Side};
+use crate::error::Error;
 use crate::upstream;
 use crate::vault::headers::X_CACHE;
 use crate::vault::path::ApiPath;
@@ -78,10 +78,6 @@ where
         let response = outcome.unwrap_or_else(|error| {
             this.watch.metrics.failed(error.kind());
             (this.watch.failed)(&error);
-            match error.side() {
-                Side::Client => tracing::debug!(%error, "a request was refused"),
-                Side::Leasehold | Side::Vault => tracing::debug!(%error, "a request failed"),
-            }
             error_response(&error)
         });
         this.watch.metrics.answered(response.status());

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use http::header::{self, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Request, Response, Uri};
+use http::{Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Limited};
 use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -19,7 +19,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::budget::Budget;
 use super::call::{Answer, Call};
 use super::dial::{self, Connector, Way};
+use super::patience::in_time;
 use super::reach::Reach;
+use super::replay::{broke_before_answering, spare_copy};
 use super::{Body, UpstreamBody, refusal};
 use crate::config;
 use crate::error::{Error, Kind, Result};
@@ -151,20 +153,20 @@ impl Upstream {
 
     async fn exchange(&self, request: Request<Body>) -> Result<Response<UpstreamBody>> {
         let shared = &self.shared;
-        let deadline = Instant::now() + shared.timeout;
+        let began = Instant::now();
+        let deadline = began + shared.timeout;
         let place = timeout_at(deadline, Arc::clone(&shared.places).acquire_owned())
             .await
             .map_err(|_| {
                 Error::new(
                     Kind::Busy,
                     format!(
-                        "all {} connections to Vault at {} have been in use for {} s",
-                        shared.places_in_all,
-                        shared.address,
-                        shared.timeout.as_secs()
+                        "all {} connections to Vault at {} have been in use for {:?}",
+                        shared.places_in_all, shared.address, shared.timeout
                     ),
                 )
                 .retry_after(Some(Duration::from_secs(1)))
+                .unsent(true)
             })?
             .map_err(|_| Error::new(Kind::Stopping, "Leasehold is shutting down"))?;
         let (mut parts, body) = request.into_parts();
@@ -172,24 +174,37 @@ impl Upstream {
         parts.version = http::Version::HTTP_11;
         parts.headers.insert(header::HOST, shared.host.clone());
         let spare = spare_copy(&parts, &body);
-        let first = timeout_at(
-            deadline,
-            shared.forward.request(Request::from_parts(parts, body)),
-        );
-        let answer = match first.await {
-            Err(_) => return Err(shared.too_slow(shared.timeout)),
-            Ok(Err(error)) => match spare {
+        let moved = body.moved();
+        let sending = shared.forward.request(Request::from_parts(parts, body));
+        let mut answer = match in_time(shared.timeout, began, moved, sending)
+            .await
+            .ok_or_else(|| shared.too_slow(shared.timeout))?
+        {
+            Ok(answer) => answer,
+            Err(error) => match spare {
                 // A pooled connection that Vault closed between two requests.
                 Some(again) if broke_before_answering(&error) => {
-                    match timeout_at(deadline, shared.forward.request(again)).await {
-                        Err(_) => return Err(shared.too_slow(shared.timeout)),
-                        Ok(again) => again.map_err(|error| shared.unreachable(&error))?,
-                    }
+                    let sending = shared.forward.request(again);
+                    let again = timeout_at(deadline, sending)
+                        .await
+                        .map_err(|_| shared.too_slow(shared.timeout))?;
+                    again.map_err(|error| shared.unreachable(&error, "; this was tried twice"))?
                 }
-                _ => return Err(shared.unreachable(&error)),
+                _ => return Err(shared.unreachable(&error, NOT_AGAIN)),
             },
-            Ok(Ok(answer)) => answer,
         };
+        // Nobody asked for another protocol, so nobody could speak it.
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(Error::new(
+                Kind::BadAnswer,
+                format!(
+                    "Vault at {} answered 101 to a request for no other protocol; is it Vault?",
+                    shared.address
+                ),
+            ));
+        }
+        // An HTTP/1.0 on the way to Vault is no reason to speak it to the caller.
+        *answer.version_mut() = http::Version::HTTP_11;
         Ok(answer.map(|incoming| UpstreamBody::new(incoming, place)))
     }
 
@@ -216,7 +231,7 @@ impl Upstream {
                 .own
                 .request(request)
                 .await
-                .map_err(|error| shared.unreachable(&error))?;
+                .map_err(|error| shared.unreachable(&error, NOT_AGAIN))?;
             let (head, body) = response.into_parts();
             let body = Limited::new(body, LARGEST_OWN_ANSWER)
                 .collect()
@@ -346,28 +361,26 @@ impl Shared {
         Ok(request)
     }
 
-    fn unreachable(&self, error: &legacy::Error) -> Error {
+    /// `sent` is what to say where the request was on its way already.
+    fn unreachable(&self, error: &legacy::Error, sent: &str) -> Error {
         let why = root_cause(error);
         let advice = if error.is_connect() {
             "; is it running, and is the address right?"
         } else {
-            "; the request may have been processed, so it was not sent again"
+            sent
         };
         Error::new(
             Kind::Unreachable,
             format!("Vault at {} did not answer: {why}{advice}", self.address),
         )
         .retry_after(Some(Duration::from_secs(1)))
+        .unsent(error.is_connect())
     }
 
     fn too_slow(&self, within: Duration) -> Error {
         Error::new(
             Kind::Deadline,
-            format!(
-                "Vault at {} did not answer within {} s",
-                self.address,
-                within.as_secs()
-            ),
+            format!("Vault at {} did not answer within {within:?}", self.address),
         )
     }
 }
@@ -408,49 +421,6 @@ fn secret_value(text: &str) -> Result<HeaderValue> {
     Ok(value)
 }
 
-/// A second copy of a request that may safely be sent twice.
-fn spare_copy(parts: &http::request::Parts, body: &Body) -> Option<Request<Body>> {
-    let is_read = matches!(
-        parts.method.as_str(),
-        "GET" | "HEAD" | "LIST" | "OPTIONS" | "SCAN"
-    );
-    // Reading these may create a credential.
-    let may_mint = !crate::vault::path::is_plain_read(parts.uri.path());
-    let Body::Empty = body else { return None };
-    if !is_read || may_mint {
-        return None;
-    }
-    let mut copy = Request::new(Body::Empty);
-    *copy.method_mut() = parts.method.clone();
-    *copy.uri_mut() = parts.uri.clone();
-    *copy.headers_mut() = parts.headers.clone();
-    Some(copy)
-}
-
-/// The connection ended before one byte of an answer came.
-fn broke_before_answering(error: &legacy::Error) -> bool {
-    use std::error::Error as _;
-    if error.is_connect() {
-        return false;
-    }
-    let mut source = error.source();
-    while let Some(error) = source {
-        if let Some(error) = error.downcast_ref::<hyper::Error>()
-            && (error.is_incomplete_message() || error.is_closed() || error.is_canceled())
-        {
-            return true;
-        }
-        if let Some(error) = error.downcast_ref::<std::io::Error>() {
-            return matches!(
-                error.kind(),
-                std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe
-            );
-        }
-        source = error.source();
-    }
-    false
-}
-
 /// The innermost cause: the one that says "Connection refused".
 fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     let mut innermost = error;
@@ -470,6 +440,7 @@ impl fmt::Debug for Upstream {
 
 /// Vault's Go server closes idle connections after five minutes; we let go first.
 const POOL_IDLE: Duration = Duration::from_secs(60);
+const NOT_AGAIN: &str = "; the request may have been processed, so it was not sent again";
 const OWN_DEADLINE: Duration = Duration::from_secs(30);
 const LARGEST_OWN_ANSWER: usize = 1024 * 1024;
 const USER_AGENT: &str = concat!("leasehold/", env!("CARGO_PKG_VERSION"));

@@ -9,10 +9,12 @@ mod call;
 mod client;
 mod dial;
 mod link;
+mod patience;
 mod reach;
 mod refusal;
+mod replay;
 
-pub use body::{Body, UpstreamBody};
+pub use body::{Body, Stream, UpstreamBody};
 pub use budget::Budget;
 pub use call::{Answer, Call};
 pub use client::Upstream;

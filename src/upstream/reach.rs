@@ -1,5 +1,5 @@
-//! Whether Vault answers at all: said once when it stops, once a minute while it does not, and once when it
-//! answers again.
+//! Whether calls to Vault get through: said once when they begin to fail, once a minute while they do, and once
+//! when they succeed again.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -66,7 +66,7 @@ impl Reach {
             %error,
             failed_calls = outage.failed,
             for_seconds = (now - outage.since).as_secs(),
-            "Vault does not answer; callers get what is cached, and 502 or 504 for the rest"
+            "calls to Vault fail; callers get what is cached, and 502 or 504 for the rest"
         );
         state.last_line = Some(now);
     }
@@ -81,7 +81,7 @@ impl Reach {
             address,
             failed_calls = outage.failed,
             after_seconds = outage.since.elapsed().as_secs(),
-            "Vault answers again"
+            "calls to Vault succeed again"
         );
     }
 

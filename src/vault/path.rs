@@ -93,6 +93,26 @@ impl ApiPath {
         self.kind == Kind::Login
     }
 
+    /// Does only the request's body tell what this revokes or renews?
+    pub fn is_told_by_body(&self) -> bool {
+        match &self.kind {
+            Kind::TokenRevoke { named, .. } | Kind::TokenRenew(named) => {
+                matches!(named, Named::Token(None) | Named::Accessor(None))
+            }
+            Kind::LeaseRevoke(id) | Kind::LeaseRenew(id) => id.is_none(),
+            Kind::Login
+            | Kind::TokenCreate
+            | Kind::TokenLookup
+            | Kind::LeaseRevokePrefix(_)
+            | Kind::UiMounts
+            | Kind::Access
+            | Kind::Wrapping
+            | Kind::Unauthenticated
+            | Kind::System
+            | Kind::Secret => false,
+        }
+    }
+
     /// For logs: the canonical path without what may be secret in it, a lease id, a token, an accessor.
     pub fn shown(&self) -> String {
         let verbs = ["renew", "revoke", "lookup"];

@@ -5,8 +5,12 @@ mod child;
 #[cfg(test)]
 mod config;
 #[cfg(test)]
+mod forward;
+#[cfg(test)]
 mod hcl_fixtures;
 #[cfg(test)]
 mod process;
 #[cfg(test)]
 mod tidy;
+#[cfg(test)]
+mod wire;

@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::super::{Ended, Grant, Later, Lease, NextAction, Tenant};
+use super::super::{Ended, Grant, Lease, NextAction, Tenant};
 use super::world::{
     CallKind, SECOND, Shape, read_for, refused, revoke_through_us, run, shape, unreachable,
 };
 use crate::config;
 use crate::error::Result;
 use crate::life::Life;
+use crate::tasks::Later;
 
 #[test]
 fn six_seconds_of_at_most_eighteen() {

@@ -13,11 +13,12 @@ use tokio::time::{Instant, sleep};
 
 use super::super::plan::{LAST_CALL, min_gap};
 use super::super::state::MAX_CALLS;
-use super::super::{Ended, Grant, Later, Lease, Renew, Scheduler, Tenant, What};
+use super::super::{Ended, Grant, Lease, Renew, Scheduler, Tenant, What};
 use crate::config;
 use crate::error::{Error, Kind, Result};
 use crate::life::Life;
 use crate::secret::Secret;
+use crate::tasks::Later;
 use crate::tasks::Tasks;
 use crate::telemetry::Metrics;
 
