@@ -135,7 +135,7 @@ impl Room {
                     self.generation.load(Ordering::Relaxed)
                 }
             },
-            revalidating: false.into(),
+            next_asking: 0.into(),
         });
         let countdowns = rotation
             .into_iter()
