@@ -13,9 +13,7 @@ vault {
   #max_connections = 64
   # Danger: with true, anybody on the way can read and change everything.
   #tls_skip_verify = false
-  #retry {
-  #  num_retries = 12
-  #}
+  # retry { num_retries = 12 } is read and warned about: this version does not retry requests.
 
   # Without a default:
   # namespace       = "team/app"       of Leasehold's own calls: login and renewals

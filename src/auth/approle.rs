@@ -131,7 +131,6 @@ fn is_for_good(error: &Error) -> bool {
         | Kind::Busy
         | Kind::BadRequest
         | Kind::TooLarge
-        | Kind::NotFound
         | Kind::NotAdmitted(_)
         | Kind::BadAnswer
         | Kind::File

@@ -7,10 +7,10 @@ use http::header::{HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use tokio::time::Instant;
 
+use super::refusal;
 use crate::secret::Secret;
 
 /// One of Leasehold's own calls.
-#[derive(Debug)]
 pub struct Call<'a> {
     pub method: Method,
     /// With its leading `/v1/`, percent-encoded.
@@ -70,6 +70,15 @@ impl<'a> Call<'a> {
     pub fn body(mut self, json: impl Into<Bytes>) -> Self {
         self.body = Some(json.into());
         self
+    }
+}
+
+impl fmt::Debug for Call<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call")
+            .field("method", &self.method)
+            .field("path", &refusal::shown_path(self.path))
+            .finish_non_exhaustive()
     }
 }
 
