@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::budget::Budget;
-use super::call::{Answer, Call};
+use super::call::{Answer, Call, Place};
 use super::dial::{self, Connector, Way};
 use super::patience::in_time;
 use super::reach::Reach;
@@ -208,6 +208,11 @@ impl Upstream {
         Ok(answer.map(|incoming| UpstreamBody::new(incoming, place)))
     }
 
+    /// How long a caller's request waits for the head of its answer.
+    pub fn timeout(&self) -> Duration {
+        self.shared.timeout
+    }
+
     /// How many callers' requests occupy a connection.
     pub fn in_use(&self) -> usize {
         self.shared
@@ -285,10 +290,10 @@ impl Upstream {
 impl Shared {
     async fn place_in_budget(&self, call: &Call<'_>) -> Result<()> {
         let place = async {
-            if call.goes_first {
-                self.budget.acquire_first().await;
-            } else {
-                self.budget.acquire().await;
+            match call.place {
+                Place::InTurn => self.budget.acquire().await,
+                Place::First => self.budget.acquire_first().await,
+                Place::Taken => {}
             }
         };
         let Some(not_after) = call.not_after else {

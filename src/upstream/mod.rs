@@ -16,7 +16,7 @@ mod replay;
 
 pub use body::{Body, Stream, UpstreamBody};
 pub use budget::Budget;
-pub use call::{Answer, Call};
+pub use call::{Answer, Call, Place};
 pub use client::Upstream;
 pub use dial::Way;
 pub use link::{Io, Link};
