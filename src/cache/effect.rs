@@ -247,6 +247,10 @@ impl Room {
                     parent.filter(|_| !auth.orphan && !matches!(caller, Caller::Anonymous));
                 self.tokens
                     .add(print, accessor, parent, Arc::new(life), None);
+                if auth.is_counted {
+                    self.tokens
+                        .note_counted(print, crate::life::Life::endless());
+                }
             }
             Effect::None
             | Effect::Written(_)

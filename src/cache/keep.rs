@@ -38,6 +38,11 @@ impl Room {
         self.forget_if_gone(ask, answer.status);
         let stored = match keep {
             Keep::No => return Verdict::Alone,
+            Keep::Counted { token, ttl } => {
+                let life = Life::ending_at(asked_at + ttl.min(crate::life::LONGEST));
+                self.tokens.note_counted(self.keyer.print_of(&token), life);
+                return Verdict::Alone;
+            }
             Keep::Share | Keep::AskMount => None,
             Keep::Static { ttl, rotation } => {
                 let entry = self.static_entry(ask, &answer, asked_at, ttl, rotation);
@@ -135,7 +140,7 @@ impl Room {
                     self.generation.load(Ordering::Relaxed)
                 }
             },
-            revalidating: false.into(),
+            next_asking: 0.into(),
         });
         let countdowns = rotation
             .into_iter()

@@ -1,7 +1,6 @@
 //! Fetching: one leader per flight, its answer passed on as it arrives and looked at as a whole.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -14,12 +13,12 @@ use tower::ServiceExt;
 
 use super::body::{PipeWriter, ReplyBody, pipe};
 use super::effect::{Effect, Pending};
-use super::entry::{Entry, Stay};
+use super::entry::Entry;
 use super::flight::{Collected, Flight, Follower, Seat, Verdict};
 use super::policy;
 use super::{Ask, Room, internal, mark_miss};
 use crate::error::{Error, Kind, Result};
-use crate::upstream::UpstreamBody;
+use crate::upstream::{self, UpstreamBody};
 
 /// Where the answer goes first: the client whose request started the flight.
 type Client = oneshot::Sender<Result<Response<ReplyBody>>>;
@@ -85,10 +84,7 @@ impl Room {
 
     /// Asks again in the background for an entry that is due; nobody waits for it.
     pub(super) fn revalidate(self: &Arc<Self>, entry: &Arc<Entry>) {
-        let Stay::Static(stay) = &entry.stay else {
-            return;
-        };
-        if stay.revalidating.swap(true, Ordering::Relaxed) {
+        if !entry.begins_asking(Instant::now()) {
             return;
         }
         let room = Arc::clone(self);
@@ -99,19 +95,22 @@ impl Room {
                 Some(ask) => Arc::clone(&room).fetch_in_background(ask).await,
                 None => None,
             };
-            if !matches!(outcome, Some(Verdict::Stored(_)))
-                && let Stay::Static(stay) = &entry.stay
-            {
-                stay.revalidating.store(false, Ordering::Relaxed);
-            }
+            let hint = match outcome {
+                Some(Verdict::Stored(_)) => return,
+                Some(Verdict::Shared(answer)) => upstream::retry_after(&answer.headers),
+                Some(Verdict::Failed(error)) => error.wait_hint(),
+                Some(Verdict::Alone) | None => None,
+            };
+            entry.asking_failed(Instant::now(), hint, fastrand::f64());
         });
     }
 
-    /// Leads, or follows who leads already; the verdict, or `None` where there was none.
+    /// Leads, or follows who leads already; the verdict, or `None` where there was none. Where Vault asks
+    /// for peace, everything else in the background leaves it in peace too.
     pub(super) async fn fetch_in_background(self: Arc<Self>, ask: Ask) -> Option<Verdict> {
         let token = self.token_of(&ask);
-        match self.flights.board(ask.key, ask.path.canonical(), token) {
-            Seat::Follower(follower) => self.follow(follower).await.ok().flatten(),
+        let follower = match self.flights.board(ask.key, ask.path.canonical(), token) {
+            Seat::Follower(follower) => follower,
             Seat::Leader(flight) => {
                 let tasks = self.tasks.clone();
                 let follower = flight.follow();
@@ -119,9 +118,17 @@ impl Room {
                     "background fetch",
                     Arc::clone(&self).lead(ask, flight, None, None),
                 );
-                self.follow(follower).await.ok().flatten()
+                follower
             }
+        };
+        let verdict = self.follow(follower).await.ok().flatten();
+        if let Some(Verdict::Shared(answer)) = &verdict
+            && !answer.status.is_success()
+            && let Some(wait) = upstream::retry_after(&answer.headers)
+        {
+            self.upstream.budget().hold_until(Instant::now() + wait);
         }
+        verdict
     }
 
     async fn follow(&self, mut follower: Follower) -> Result<Option<Verdict>> {

@@ -220,9 +220,11 @@ impl Room {
             upstream::Body::Streamed(_) => None,
         };
         let identity = self.identity(&caller);
-        if let Some(Identity::Token(token)) = identity {
-            self.tokens.touch(token, Instant::now());
-        }
+        // Where uses are counted, each request is to cost one, and we none.
+        let identity = identity.filter(|identity| match identity {
+            Identity::Token(token) => !self.tokens.touch(*token, Instant::now()),
+            Identity::AutoAuth | Identity::Anonymous => true,
+        });
         let (op, small, identity) = match (treatment, small, identity) {
             (Treatment::Shared(op) | Treatment::Alone(op), Some(small), Some(identity))
                 if !op.is_read() || small.is_empty() =>

@@ -30,6 +30,8 @@ pub(super) enum Keep {
     Leased(Brought),
     /// Until the end of the token that it brought.
     Token(Login),
+    /// It brought a token of few uses, which is its owner's alone.
+    Counted { token: Secret, ttl: Duration },
     /// For `ttl`; `rotation` is when Vault will change it, a hard end.
     Static {
         ttl: Duration,
@@ -169,6 +171,11 @@ pub(super) fn verdict(
             return Keep::No;
         }
         return match &auth.lease_duration {
+            // Shared, its uses would not last for those who share it.
+            ttl if auth.is_counted => Keep::Counted {
+                token: Secret::new(auth.client_token.as_ref()),
+                ttl: ttl.as_ref().map_or(Duration::ZERO, |ttl| ttl.value),
+            },
             Some(ttl) if !ttl.value.is_zero() && !auth.client_token.is_empty() => {
                 Keep::Token(Login {
                     token: Secret::new(auth.client_token.as_ref()),
@@ -295,6 +302,7 @@ mod tests {
             }
             Keep::Leased(_) => "leased".into(),
             Keep::Token(_) => "token".into(),
+            Keep::Counted { .. } => "counted".into(),
             Keep::Share => "share".into(),
             Keep::No => "no".into(),
             Keep::AskMount => "ask".into(),
@@ -418,6 +426,8 @@ mod tests {
         let body = r#"{"auth":{"client_token":"t","lease_duration":60,"renewable":true}}"#;
         assert_eq!(answer("PUT", "/v1/auth/x/login", body, None), "token");
         assert_eq!(answer("GET", "/v1/kv/x", body, Some("kv")), "no");
+        let counted = r#"{"auth":{"client_token":"t","lease_duration":60,"num_uses":3}}"#;
+        assert_eq!(answer("PUT", "/v1/auth/x/login", counted, None), "counted");
         let batch = r#"{"auth":{"client_token":"t","lease_duration":0}}"#;
         assert_eq!(answer("PUT", "/v1/auth/x/login", batch, None), "no");
     }

@@ -13,7 +13,7 @@ use super::key::{Identity, Op, Print};
 use super::{Ask, Caller, Room, internal};
 use crate::error::{Error, Kind, Result};
 use crate::lease::{Ended, Lease, Tenant};
-use crate::life::LONGEST;
+use crate::life::{LONGEST, Life};
 use crate::secret::Secret;
 use crate::tasks::Later;
 use crate::upstream::{self, Call};
@@ -163,10 +163,13 @@ impl Room {
                 return;
             };
             let told = Envelope::read(&answer.body).and_then(|envelope| envelope.looked_up());
-            if let Some((accessor, left)) = told {
-                let end = (!left.is_zero()).then(|| answer.asked_at + left.min(LONGEST));
-                let accessor = room.keyer.print(accessor.as_bytes());
-                room.tokens.learn(print, accessor, end);
+            let Some(told) = told else { return };
+            let end = (!told.left.is_zero()).then(|| answer.asked_at + told.left.min(LONGEST));
+            let accessor = room.keyer.print(told.accessor.as_bytes());
+            room.tokens.learn(print, accessor, end);
+            if told.is_counted {
+                room.tokens.note_counted(print, Life::endless());
+                room.clear_token(print);
             }
         });
     }

@@ -32,6 +32,8 @@ struct Node {
     accessor: Option<Print>,
     /// The lease of a cached login, so that a client's renewal of the token finds it.
     lease: Option<Arc<Lease>>,
+    /// It dies after a number of uses, which are its owner's to spend.
+    is_counted: bool,
 }
 
 /// What is known of a token that a renewal or revocation names.
@@ -54,6 +56,13 @@ impl Tokens {
             .or_insert_with(|| Node::new(Arc::new(Life::endless())));
         let life = Arc::clone(&node.life);
         (life, family.nodes.len() > count)
+    }
+
+    /// The token dies after a number of uses, or with `life` where it was not known yet.
+    pub(super) fn note_counted(&self, token: Print, life: Life) {
+        let mut family = self.lock();
+        let unseen = || Node::new(Arc::new(life));
+        family.nodes.entry(token).or_insert_with(unseen).is_counted = true;
     }
 
     /// What Vault says of a token that was seen: its accessor, and its end where it has one.
@@ -94,9 +103,9 @@ impl Tokens {
         lease: Option<Arc<Lease>>,
     ) {
         let mut family = self.lock();
-        let children = family
+        let (children, is_counted) = family
             .detach(token)
-            .map_or_else(Vec::new, |node| node.children);
+            .map_or_else(Default::default, |node| (node.children, node.is_counted));
         if let Some(parent) = parent {
             let unseen = || Node::new(Arc::new(Life::endless()));
             let parent = family.nodes.entry(parent).or_insert_with(unseen);
@@ -111,20 +120,22 @@ impl Tokens {
             children,
             accessor,
             lease,
+            is_counted,
         };
         family.nodes.insert(token, node);
     }
 
-    /// A request came that carries this token: if it is a cached login's, that login is in use.
-    pub(super) fn touch(&self, token: Print, now: Instant) {
-        if let Some(lease) = self
-            .lock()
-            .nodes
-            .get(&token)
-            .and_then(|node| node.lease.as_ref())
-        {
+    /// A request came that carries this token: if it is a cached login's, that login is in use. True if its
+    /// uses are counted.
+    pub(super) fn touch(&self, token: Print, now: Instant) -> bool {
+        let family = self.lock();
+        let Some(node) = family.nodes.get(&token) else {
+            return false;
+        };
+        if let Some(lease) = &node.lease {
             lease.touch(now);
         }
+        node.is_counted
     }
 
     pub(super) fn find(&self, token: Print) -> Option<Known> {
@@ -242,6 +253,7 @@ impl Node {
             children: Vec::new(),
             accessor: None,
             lease: None,
+            is_counted: false,
         }
     }
 
@@ -332,6 +344,21 @@ mod tests {
         assert_eq!(tokens.end_without_accessor().len(), 1);
         assert!(stranger.is_over(Instant::now()) && !learned.is_over(Instant::now()));
         assert!(tokens.find_accessor(print("its accessor")).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_of_few_uses_is_known_until_its_end() {
+        let (tokens, print) = family();
+        let now = Instant::now();
+        let end = now + Duration::from_secs(60);
+        tokens.note_counted(print("few"), Life::ending_at(end));
+        tokens.note_counted(print("child"), Life::ending_at(end));
+        tokens.sweep(now);
+        for (name, is_counted) in [("few", true), ("child", true), ("root", false)] {
+            assert_eq!(tokens.touch(print(name), now), is_counted, "{name}");
+        }
+        tokens.sweep(end);
+        assert!(!tokens.touch(print("few"), end));
     }
 
     #[tokio::test(start_paused = true)]

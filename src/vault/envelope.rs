@@ -31,6 +31,17 @@ pub struct Auth<'a> {
     pub lease_duration: Option<Seconds>,
     pub renewable: bool,
     pub orphan: bool,
+    /// The token dies after a number of uses: each is its owner's to spend.
+    pub is_counted: bool,
+}
+
+/// A caller's token as `auth/token/lookup-self` shows it.
+pub struct LookedUp {
+    pub accessor: String,
+    /// Zero: it never ends.
+    pub left: Duration,
+    /// See [`Auth::is_counted`].
+    pub is_counted: bool,
 }
 
 /// A whole number of seconds and where it stands in the body.
@@ -106,15 +117,21 @@ impl<'a> Envelope<'a> {
         })
     }
 
-    /// What `auth/token/lookup-self` says of its caller: accessor, and seconds left (zero: never ends).
-    pub fn looked_up(&self) -> Option<(String, Duration)> {
+    /// What `auth/token/lookup-self` says of its caller.
+    pub fn looked_up(&self) -> Option<LookedUp> {
         #[derive(Deserialize)]
         struct Token {
             accessor: String,
             ttl: u64,
+            #[serde(default)]
+            num_uses: u64,
         }
         let token: Token = serde_json::from_str(self.data?.get()).ok()?;
-        Some((token.accessor, Duration::from_secs(token.ttl)))
+        Some(LookedUp {
+            accessor: token.accessor,
+            left: Duration::from_secs(token.ttl),
+            is_counted: token.num_uses > 0,
+        })
     }
 
     /// `data.type` and `data.path` of an answer of `sys/internal/ui/mounts/<path>`.
@@ -138,6 +155,7 @@ impl<'a> Auth<'a> {
             lease_duration: seconds(raw.lease_duration, body)?,
             renewable: flag(raw.renewable)?,
             orphan: flag(raw.orphan)?,
+            is_counted: present(raw.num_uses).is_some_and(|uses| uses.get() != "0"),
         })
     }
 }
@@ -179,6 +197,8 @@ struct RawAuth<'a> {
     renewable: Option<&'a RawValue>,
     #[serde(borrow)]
     orphan: Option<&'a RawValue>,
+    #[serde(borrow)]
+    num_uses: Option<&'a RawValue>,
 }
 
 fn present(raw: Option<&RawValue>) -> Option<&RawValue> {
@@ -227,6 +247,12 @@ impl fmt::Debug for Envelope<'_> {
         f.debug_struct("Envelope")
             .field("renewable", &self.renewable)
             .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for LookedUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LookedUp").finish_non_exhaustive()
     }
 }
 
