@@ -10,7 +10,7 @@ use std::time::Duration;
 use http::header::{self, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Request, Response, StatusCode, Uri};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, Collected, Limited};
 use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::Semaphore;
@@ -22,7 +22,7 @@ use super::dial::{self, Connector, Way};
 use super::patience::in_time;
 use super::reach::Reach;
 use super::replay::{broke_before_answering, spare_copy};
-use super::{Body, UpstreamBody, refusal};
+use super::{Body, UpstreamBody, causes, refusal};
 use crate::config;
 use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
@@ -238,19 +238,13 @@ impl Upstream {
                 .await
                 .map_err(|error| shared.unreachable(&error, NOT_AGAIN))?;
             let (head, body) = response.into_parts();
-            let body = Limited::new(body, LARGEST_OWN_ANSWER)
-                .collect()
-                .await
-                .map_err(|error| {
-                    Error::new(
-                        Kind::Unreachable,
-                        format!(
-                            "the answer of Vault at {} broke off: {error}",
-                            shared.address
-                        ),
-                    )
-                })?;
-            Ok((head, body.to_bytes()))
+            let body = Limited::new(body, LARGEST_OWN_ANSWER).collect().await;
+            let body = body.map(Collected::to_bytes);
+            if causes::is_tls_port(&head, body.as_deref().ok()) {
+                return Err(shared.speaks_tls());
+            }
+            let body = body.map_err(|error| shared.broke_off(&*error))?;
+            Ok((head, body))
         };
         let within = shared.timeout.min(OWN_DEADLINE);
         let exchanged = timeout(within, exchange)
@@ -368,9 +362,9 @@ impl Shared {
 
     /// `sent` is what to say where the request was on its way already.
     fn unreachable(&self, error: &legacy::Error, sent: &str) -> Error {
-        let why = root_cause(error);
+        let why = causes::root_cause(error);
         let advice = if error.is_connect() {
-            "; is it running, and is the address right?"
+            causes::advice(error)
         } else {
             sent
         };
@@ -380,6 +374,22 @@ impl Shared {
         )
         .retry_after(Some(Duration::from_secs(1)))
         .unsent(error.is_connect())
+    }
+
+    fn speaks_tls(&self) -> Error {
+        let address = &self.address;
+        Error::new(
+            Kind::Unreachable,
+            format!("Vault at {address} wants TLS on this port: its address is https://"),
+        )
+    }
+
+    fn broke_off(&self, error: &(dyn std::error::Error + 'static)) -> Error {
+        let (address, why) = (&self.address, causes::root_cause(error));
+        Error::new(
+            Kind::Unreachable,
+            format!("the answer of Vault at {address} broke off: {why}"),
+        )
     }
 
     fn too_slow(&self, within: Duration) -> Error {
@@ -424,15 +434,6 @@ fn secret_value(text: &str) -> Result<HeaderValue> {
     })?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-/// The innermost cause: the one that says "Connection refused".
-fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
 }
 
 impl fmt::Debug for Upstream {

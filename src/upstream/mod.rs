@@ -6,6 +6,7 @@
 mod body;
 mod budget;
 mod call;
+mod causes;
 mod client;
 mod dial;
 mod link;

@@ -1,8 +1,11 @@
 //! Vault is not there, or goes away, or comes back.
 
+use leasehold::tasks::Tasks;
 use nix::sys::signal::Signal;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
-use crate::child::{Home, Process, Vault, eventually, get};
+use crate::child::{Home, PROXY, Process, Vault, eventually, get};
 
 const SECRET: &str = "/v1/secret/data/app/config";
 
@@ -74,4 +77,35 @@ async fn an_outage_is_one_line_however_many_callers_it_hits() {
     let (_, failed) = again.split_once("failed_calls=").unwrap();
     let failed: u32 = failed.split(' ').next().unwrap().parse().unwrap();
     assert!(failed >= 50, "{again}");
+}
+
+/// As Go's server answers plain HTTP on a port for TLS. It is no word about the credentials.
+#[tokio::test]
+async fn a_port_for_tls_is_not_taken_for_a_refused_login() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let tasks = Tasks::new();
+    tasks.spawn("a port for TLS", async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let answer = "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS \
+                          server.\n";
+            let _read = stream.read(&mut [0; 4096]).await;
+            let _sent = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    let home = Home::new();
+    let auth = "auto_auth {\n  method \"approle\" {\n    config = { role_id_env_var = \"ROLE\" \
+                secret_id_env_var = \"SECRET\" }\n  }\n}\n";
+    let text = format!("vault {{ address = \"{url}\" }}\n{auth}{PROXY}");
+    let config = home.write("plain.hcl", &text);
+    let env = [("ROLE", "a"), ("SECRET", "b")];
+    let process = Process::start_in(&["agent", "-config", &config], &env);
+    let line = process.err.line("login failed").await;
+    assert!(
+        line.contains(&url) && line.contains("its address is https://"),
+        "{line}"
+    );
+    let ended = process.stopped_by(Signal::SIGTERM).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
 }
