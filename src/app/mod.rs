@@ -275,8 +275,8 @@ impl Leasehold {
         }
     }
 
-    /// Lets nobody new in, finishes what runs, gives leases back where `revoke_on_exit` is set; all within
-    /// `shutdown_timeout`. True when everything ended by itself.
+    /// Lets nobody new in, finishes what runs, within `shutdown_timeout`; gives leases back where `revoke_on_exit`
+    /// is set, in what is left of that and for a second at least. True when everything ended by itself.
     pub async fn stop(&self) -> bool {
         let deadline = Instant::now() + self.config.shutdown_timeout;
         let drained = self.tasks.stop(self.config.shutdown_timeout).await;

@@ -1,4 +1,5 @@
-//! What may be cached, and for how long. Pure: no clock, no I/O; DESIGN §4 as code.
+//! What may be cached, and for how long. Pure: no clock, no I/O. README, "What it does", says
+//! the same in words.
 
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ pub(super) enum Treatment {
     Shared(Op),
     /// Looked up and perhaps stored, never held for another: a write that may bring a lease.
     Alone(Op),
-    /// Passed through. What it changes is still noticed (`invalidate`).
+    /// Passed through. What it changes is still noticed (`effect`).
     Through,
 }
 

@@ -61,7 +61,7 @@ impl Upstream {
     /// Reads the TLS files and prepares the pools; connects to nobody.
     ///
     /// # Errors
-    /// `Kind::File` where a certificate or key cannot be read, `Kind::BadRequest` never.
+    /// `Kind::File` where a certificate or key cannot be read, `Kind::BadRequest` for a `-header` that is none.
     pub fn new(
         vault: &config::Vault,
         background: &config::Background,
