@@ -163,7 +163,8 @@ fn write_sorted_query(hasher: &mut SipHasher24, query: Option<&str>) {
         return;
     }
     let mut pairs: Vec<&str> = query.split('&').filter(counts).collect();
-    pairs.sort_unstable();
+    // Of one name the order counts: Vault takes the first.
+    pairs.sort_by_key(|pair| pair.split('=').next());
     for pair in pairs {
         hasher.write(pair.as_bytes());
         hasher.write_u8(b'&');

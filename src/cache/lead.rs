@@ -70,12 +70,7 @@ impl Room {
     ) -> Result<Response<ReplyBody>> {
         let (client, answer) = oneshot::channel();
         let tasks = self.tasks.clone();
-        let write = is_write.then(|| {
-            Pending::new(
-                Arc::clone(&self),
-                Effect::Written(ask.path.touched_by_write()),
-            )
-        });
+        let write = is_write.then(|| Pending::new(Arc::clone(&self), Effect::written(&ask.path)));
         tasks.spawn("fetch", self.lead(ask, flight, Some(client), write));
         answer
             .await
@@ -167,7 +162,7 @@ impl Room {
         }
         let answer = tokio::select! {
             answer = self.next.clone().oneshot(ask.request()) => answer,
-            () = self.deserted(&flight, client.as_mut()) => return,
+            () = self.deserted(&ask, &flight, client.as_mut()) => return,
         };
         match answer {
             Err(error) => {
@@ -216,7 +211,8 @@ impl Room {
             );
             writer
         });
-        let Some((body, last, writer)) = self.collect(flight, body, length, writer).await else {
+        let Some((body, last, writer)) = self.collect(ask, flight, body, length, writer).await
+        else {
             return;
         };
         let answer = Collected {
@@ -242,6 +238,7 @@ impl Room {
     /// large, broke, or nobody wants it any more, and the flight has landed.
     async fn collect(
         &self,
+        ask: &Ask,
         flight: &Flight,
         mut body: UpstreamBody,
         length: Option<u64>,
@@ -251,7 +248,7 @@ impl Room {
         loop {
             let frame = tokio::select! {
                 frame = timeout(STALL, body.frame()) => frame,
-                () = self.deserted_pipe(flight, writer.as_ref()) => return None,
+                () = self.deserted_pipe(ask, flight, writer.as_ref()) => return None,
             };
             let data = match frame {
                 Ok(None) => return Some((Bytes::copy_from_slice(&collected), None, writer)),
@@ -290,19 +287,20 @@ impl Room {
         }
     }
 
-    /// Resolves when the client has left and nobody shares the flight, which then is no more.
-    async fn deserted(&self, flight: &Flight, client: Option<&mut Client>) {
+    /// Resolves when the client has left and nobody shares the flight, which then is no more. Never for a read
+    /// that creates a credential: what Vault has begun to make is kept for the client's next try.
+    async fn deserted(&self, ask: &Ask, flight: &Flight, client: Option<&mut Client>) {
         match client {
-            None => std::future::pending().await,
-            Some(client) => client.closed().await,
+            Some(client) if !ask.path.looks_leased() => client.closed().await,
+            Some(_) | None => std::future::pending().await,
         }
         self.unshared(flight).await;
     }
 
-    async fn deserted_pipe(&self, flight: &Flight, writer: Option<&PipeWriter>) {
+    async fn deserted_pipe(&self, ask: &Ask, flight: &Flight, writer: Option<&PipeWriter>) {
         match writer {
-            None => std::future::pending().await,
-            Some(writer) => writer.reader_gone().await,
+            Some(writer) if !ask.path.looks_leased() => writer.reader_gone().await,
+            Some(_) | None => std::future::pending().await,
         }
         self.unshared(flight).await;
     }

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use http_body_util::{BodyExt, Limited};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
 use super::body::ReplyBody;
 use super::effect::{Effect, Pending};
 use super::policy;
-use super::{Caller, Room};
+use super::{Caller, Room, internal};
 use crate::error::{Error, Kind, Result};
 use crate::upstream;
 
@@ -23,26 +24,59 @@ impl Room {
         caller: &Caller,
     ) -> Result<Response<ReplyBody>> {
         self.metrics.cache_bypass();
-        if effect.needs_answer() {
-            return self.pass_and_read(request, &effect, caller).await;
+        if effect.is_sweeping() {
+            return self.pass_to_its_end(request, effect, caller).await;
         }
-        let pending = Pending::new(Arc::clone(self), effect);
+        self.pass_now(request, effect, caller).await
+    }
+
+    /// In a task of its own: a caller that hangs up does not keep a revocation from being done, or us from
+    /// hearing whether it was.
+    async fn pass_to_its_end(
+        self: &Arc<Self>,
+        request: Request<upstream::Body>,
+        effect: Effect,
+        caller: &Caller,
+    ) -> Result<Response<ReplyBody>> {
+        let (tell, answer) = oneshot::channel();
+        let (room, caller) = (Arc::clone(self), caller.clone());
+        self.tasks.spawn("revocation", async move {
+            let passed = room.pass_now(request, effect, &caller).await;
+            // A caller that has left needs no answer.
+            let _left = tell.send(passed);
+        });
+        answer
+            .await
+            .unwrap_or_else(|_| Err(internal("a revocation ended without an answer")))
+    }
+
+    async fn pass_now(
+        self: &Arc<Self>,
+        request: Request<upstream::Body>,
+        effect: Effect,
+        caller: &Caller,
+    ) -> Result<Response<ReplyBody>> {
+        let asked_at = Instant::now();
+        let pending = Pending::new(Arc::clone(self), effect.clone());
         let answer = self.forward(request).await;
         match &answer {
             Ok(response) => pending.answered(response.status()),
             Err(error) => pending.failed(error),
         }
-        answer
+        if !effect.needs_answer() {
+            return answer;
+        }
+        self.read_answer(answer?, &effect, asked_at, caller).await
     }
 
-    async fn pass_and_read(
+    /// Takes from an answer what only it can tell.
+    async fn read_answer(
         &self,
-        request: Request<upstream::Body>,
+        response: Response<ReplyBody>,
         effect: &Effect,
+        asked_at: Instant,
         caller: &Caller,
     ) -> Result<Response<ReplyBody>> {
-        let asked_at = Instant::now();
-        let response = self.forward(request).await?;
         let is_small = http_body::Body::size_hint(response.body())
             .upper()
             .is_some_and(|size| size <= LARGEST_READ)

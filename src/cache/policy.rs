@@ -88,7 +88,11 @@ pub(super) fn treatment(
     if rule_for(settings, path).is_some_and(|rule| rule.mode == Some(PathMode::Bypass)) {
         return Treatment::Through;
     }
-    match path.kind() {
+    let kind = match op.is_read() {
+        true => path.kind().clone(),
+        false => path.kind_of_write(),
+    };
+    match kind {
         Kind::Secret if op.is_read() => Treatment::Shared(op),
         Kind::UiMounts if op == Op::Read => Treatment::Shared(op),
         Kind::Secret if !path.looks_like_kv2() => Treatment::Alone(op),
@@ -239,6 +243,9 @@ fn of_static(
             ttl: rotation.value,
             rotation: Some(rotation),
         };
+    }
+    if envelope.deletes_itself() {
+        return Keep::Share;
     }
     match mount {
         None if path.looks_like_kv2() && envelope.is_kv2_version() => kept,
@@ -409,6 +416,11 @@ mod tests {
             "static 300 false"
         );
         assert_eq!(answer("GET", "/v1/other/x", version, None), "ask");
+        let brief = version.replace(
+            r#""version""#,
+            r#""deletion_time":"2030-01-01T00:00:00Z","version""#,
+        );
+        assert_eq!(answer("GET", "/v1/secret/data/x", &brief, None), "share");
         assert_eq!(answer("GET", "/v1/kv/x", plain, None), "ask");
         assert_eq!(
             answer("GET", "/v1/kv/x", plain, Some("kv")),

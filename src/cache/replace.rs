@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderValue, Method, Request, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use tokio::time::Instant;
 use tower::ServiceExt;
 
@@ -165,24 +165,28 @@ impl Room {
         });
     }
 
-    /// Asks once, in the background, what Vault says of a caller's token. Where there is no place for that now,
-    /// the next answer that is kept for the token asks.
+    /// Asks once, in the background, what Vault says of a caller's token that brought an answer to keep. So many
+    /// wait for their turn as there are callers with rights.
     pub(super) fn look_up_token(self: &Arc<Self>, ask: &Ask, token: &Secret, print: Print) {
-        if !self.upstream.budget().take_spare() {
-            self.tokens.ask_later(print);
-            return;
-        }
         let room = Arc::clone(self);
         let token = token.clone();
         let namespace = super::namespace_of(&ask.parts.headers).map(str::to_owned);
         self.in_background("token look-up", async move {
             let call = Call::new(Method::GET, "/v1/auth/token/lookup-self")
                 .token(&token)
-                .namespace(Some(namespace.as_deref().unwrap_or_default()))
-                .placed();
+                .namespace(Some(namespace.as_deref().unwrap_or_default()));
             // Where it is not told, revocations of unknown accessors end what is kept for the token.
-            let Ok(answer) = room.upstream.call(call).await else {
-                return;
+            let answer = match room.upstream.call(call).await {
+                Ok(answer) => answer,
+                Err(error) if error.refused_with() == Some(StatusCode::FORBIDDEN) => {
+                    room.tokens.doubt(print);
+                    room.drop_dead_leases();
+                    return;
+                }
+                Err(_) => {
+                    room.tokens.ask_later(print);
+                    return;
+                }
             };
             let told = Envelope::read(&answer.body).and_then(|envelope| envelope.looked_up());
             let Some(told) = told else { return };

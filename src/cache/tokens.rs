@@ -60,6 +60,21 @@ impl Tokens {
         (Arc::clone(&node.life), should_ask)
     }
 
+    pub(super) fn has_accessor(&self, token: Print) -> bool {
+        let family = self.lock();
+        let node = family.nodes.get(&token);
+        node.is_some_and(|node| node.accessor.is_some())
+    }
+
+    /// Vault answered 403 to a token that asked about itself: it is dead, or may not ask. What was made with
+    /// it until now ends; what is made from now on is believed in.
+    pub(super) fn doubt(&self, token: Print) {
+        if let Some(node) = self.lock().nodes.get_mut(&token) {
+            node.life.end_now();
+            node.life = Arc::new(Life::endless());
+        }
+    }
+
     /// It was not asked about after all.
     pub(super) fn ask_later(&self, token: Print) {
         if let Some(node) = self.lock().nodes.get_mut(&token) {

@@ -310,7 +310,7 @@ async fn unmounting_revokes_and_uses_run_out() {
             &vault,
             &token,
             "GET",
-            "/v1/secret/data/nothing/of/mine",
+            "/v1/secret/data/forbidden/of/mine",
             Value::Null,
         )
         .await

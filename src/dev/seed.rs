@@ -217,7 +217,6 @@ path "sys/leases/lookup"   { capabilities = ["update"] }
 path "sys/leases/renew*"   { capabilities = ["update"] }
 path "sys/leases/revoke"   { capabilities = ["update"] }
 path "sys/leases/revoke/*" { capabilities = ["update"] }
-path "auth/token/create"   { capabilities = ["create", "update"] }
 # And something that may not be read.
 path "secret/data/forbidden/*" { capabilities = ["deny"] }
 "#;

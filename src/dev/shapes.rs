@@ -278,7 +278,7 @@ async fn who_may_not_is_told_apart_from_who_is_unknown() {
     )
     .await;
     check(&vault, token.expose(), &[
-        ("GET", "/v1/secret/data/other", "", 403, denied.clone()),
+        ("GET", "/v1/secret/data/forbidden/other", "", 403, denied.clone()),
         ("GET", "/v1/nope", "", 403, denied.clone()),
         ("GET", "/v1/sys/mounts", "", 403, denied.clone()),
         ("POST", "/v1/auth/token/create", "{}", 403, denied.clone()),

@@ -118,6 +118,21 @@ impl<'a> Envelope<'a> {
         })
     }
 
+    /// Is it a version of KV v2 that Vault deletes by itself at some time (`delete_version_after`)?
+    pub fn deletes_itself(&self) -> bool {
+        #[derive(Deserialize)]
+        struct Version {
+            metadata: Metadata,
+        }
+        #[derive(Deserialize)]
+        struct Metadata {
+            deletion_time: String,
+        }
+        self.data
+            .and_then(|data| serde_json::from_str::<Version>(data.get()).ok())
+            .is_some_and(|version| !version.metadata.deletion_time.is_empty())
+    }
+
     /// What `auth/token/lookup-self` says of its caller.
     pub fn looked_up(&self) -> Option<LookedUp> {
         #[derive(Deserialize)]

@@ -11,9 +11,11 @@ use percent_encoding::percent_decode_str;
 
 /// A request's path under `/v1/`, in one canonical form: percent-decoded, namespace in front, single
 /// slashes, none at either end. Used for rules and invalidation; what goes on the wire is the original.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct ApiPath {
     canonical: String,
+    /// How much of it is the header's namespace.
+    header: usize,
     kind: Kind,
 }
 
@@ -64,12 +66,46 @@ pub enum Named {
 impl ApiPath {
     /// `None` for what is not under `/v1/`. `namespace` is the header's text.
     pub fn parse(path: &str, namespace: Option<&str>) -> Option<Self> {
-        let rest = path.strip_prefix("/v1/")?;
-        let mut canonical = String::with_capacity(rest.len() + 16);
+        let mut canonical = String::with_capacity(path.len() + 16);
         append_segments(&mut canonical, canonical_namespace(namespace));
-        append_segments(&mut canonical, &decoded(rest));
-        let kind = classify(&canonical);
-        Some(Self { canonical, kind })
+        let header = canonical.len();
+        let mut inside = String::with_capacity(path.len());
+        append_segments(&mut inside, &decoded(path));
+        // `/v%31/x` is `/v1/x` for Vault.
+        let inside = match inside.strip_prefix("v1") {
+            Some("") => "",
+            Some(rest) => rest.strip_prefix('/')?,
+            None => return None,
+        };
+        append_segments(&mut canonical, inside);
+        let kind = classify(inside, true);
+        Some(Self {
+            canonical,
+            header,
+            kind,
+        })
+    }
+
+    /// The kind of call it is if something is written by it. Behind a segment that only an engine has, `sys` and
+    /// `auth` are most likely names of secrets, but a namespace may have such a name too: a read is taken for
+    /// the first, a write for the second, since overlooking a revocation costs more than a cache entry.
+    pub fn kind_of_write(&self) -> Kind {
+        classify(self.inside(), false)
+    }
+
+    /// `auth/<mount>` of a path below it, with the namespaces in front.
+    pub fn auth_mount(&self) -> Option<&str> {
+        let segments: Vec<&str> = self.canonical.split('/').collect();
+        let at = segments.iter().position(|segment| *segment == "auth")?;
+        let names = segments.get(..at + 2)?;
+        let length: usize = names.iter().map(|name| name.len() + 1).sum();
+        self.canonical.get(..length - 1)
+    }
+
+    /// What stands behind the header's namespace.
+    fn inside(&self) -> &str {
+        let inside = self.canonical.get(self.header..).unwrap_or_default();
+        inside.strip_prefix('/').unwrap_or(inside)
     }
 
     pub fn canonical(&self) -> &str {
@@ -84,7 +120,7 @@ impl ApiPath {
     /// names inside a mount.
     pub fn is_certain(&self) -> bool {
         matches!(
-            self.canonical.split('/').next(),
+            self.inside().split('/').next(),
             Some("sys" | "auth" | "identity")
         )
     }
@@ -141,9 +177,17 @@ impl ApiPath {
     }
 
     /// The paths whose cached answers a write to this one makes wrong: itself, its other views (KV v2 has
-    /// data, metadata, subkeys), and every list above. May name more than exist, never fewer.
-    pub fn touched_by_write(&self) -> Vec<String> {
+    /// data, metadata, subkeys), and every list above. May name more than exist, never fewer; `None` for a path
+    /// so long or odd that naming them all would cost more than forgetting everything.
+    pub fn touched_by_write(&self) -> Option<Vec<String>> {
         let segments: Vec<&str> = self.canonical.split('/').collect();
+        let views = segments.iter().filter(|segment| is_view(segment)).count();
+        if self.canonical.len() > LONGEST_NAMED
+            || segments.len() > MOST_SEGMENTS
+            || views > MOST_VIEWS
+        {
+            return None;
+        }
         let mut touched = ancestors(&segments);
         for (at, segment) in segments.iter().enumerate().skip(1) {
             let (Some(mount), Some(rest)) = (segments.get(..at), segments.get(at + 1..)) else {
@@ -165,7 +209,7 @@ impl ApiPath {
         }
         touched.sort_unstable();
         touched.dedup();
-        touched
+        Some(touched)
     }
 
     /// Is this a KV v2 path by its look? (`<mount>/data/...`, `<mount>/metadata/...`)
@@ -181,6 +225,13 @@ impl ApiPath {
     pub fn looks_leased(&self) -> bool {
         let mut segments = self.canonical.split('/').skip(1);
         segments.any(|segment| matches!(segment, "creds" | "cred" | "sts" | "static-creds"))
+    }
+}
+
+/// Where the namespace was said makes no difference.
+impl PartialEq for ApiPath {
+    fn eq(&self, other: &Self) -> bool {
+        self.canonical == other.canonical && self.kind == other.kind
     }
 }
 
@@ -248,6 +299,23 @@ pub fn is_plain_read(path: &str) -> bool {
     })
 }
 
+/// The first segment behind a mount of a KV v2 or database engine, by name.
+fn is_view(segment: &str) -> bool {
+    matches!(
+        segment,
+        "data"
+            | "metadata"
+            | "delete"
+            | "undelete"
+            | "destroy"
+            | "subkeys"
+            | "detailed-metadata"
+            | "static-roles"
+            | "rotate-role"
+            | "static-role"
+    )
+}
+
 /// The path itself and everything above it, by name.
 fn ancestors(segments: &[&str]) -> Vec<String> {
     (1..=segments.len())
@@ -277,15 +345,15 @@ fn append_segments(canonical: &mut String, text: &str) {
     }
 }
 
-fn classify(canonical: &str) -> Kind {
-    let segments: Vec<&str> = canonical.split('/').collect();
+fn classify(inside: &str, engines_end_it: bool) -> Kind {
+    let segments: Vec<&str> = inside.split('/').collect();
     for (at, segment) in segments.iter().enumerate() {
         let rest = segments.get(at + 1..).unwrap_or_default();
         match *segment {
             "sys" => return classify_sys(rest),
             "auth" if !rest.is_empty() => return classify_auth(rest),
             "identity" if at == 0 => return classify_identity(rest),
-            _ if at > 0 && is_engine_segment(segment) => return Kind::Secret,
+            _ if engines_end_it && at > 0 && is_engine_segment(segment) => return Kind::Secret,
             _ => {}
         }
     }
@@ -381,6 +449,11 @@ fn classify_auth(rest: &[&str]) -> Kind {
         _ => Kind::System,
     }
 }
+
+/// Beyond these a write is taken to touch everything: each view names all paths above it again.
+const LONGEST_NAMED: usize = 1024;
+const MOST_SEGMENTS: usize = 64;
+const MOST_VIEWS: usize = 8;
 
 #[cfg(test)]
 mod tests {
@@ -493,7 +566,12 @@ mod tests {
 
     #[test]
     fn a_write_touches_all_views_and_the_lists_above() {
-        let touched = |path: &str| ApiPath::parse(path, None).unwrap().touched_by_write();
+        let touched = |path: &str| {
+            ApiPath::parse(path, None)
+                .unwrap()
+                .touched_by_write()
+                .unwrap()
+        };
         let v2 = touched("/v1/secret/delete/a/b");
         for path in [
             "secret/data/a/b",
@@ -516,6 +594,49 @@ mod tests {
         assert!(touched("/v1/data/data/x").contains(&"data/metadata/x".to_owned()));
     }
 
+    /// One unauthenticated write to 600 segments took gigabytes and seconds.
+    #[test]
+    fn a_write_to_an_absurd_path_names_nothing() {
+        for path in [
+            format!("/v1/{}", "data/".repeat(600)),
+            format!("/v1/{}", "x/".repeat(600)),
+            format!("/v1/{}", "x".repeat(60_000)),
+        ] {
+            assert_eq!(
+                ApiPath::parse(&path, None).unwrap().touched_by_write(),
+                None
+            );
+        }
+    }
+
+    #[test]
+    fn a_namespace_may_have_the_name_of_an_engines_part() {
+        let by_header = ApiPath::parse("/v1/sys/leases/revoke", Some("prod/config")).unwrap();
+        assert_eq!(by_header.kind, Kind::LeaseRevoke(None));
+        assert!(by_header.is_certain());
+        let by_path = ApiPath::parse("/v1/prod/config/sys/leases/revoke", None).unwrap();
+        assert_eq!(by_path.kind, Kind::Secret);
+        assert_eq!(by_path.kind_of_write(), Kind::LeaseRevoke(None));
+        let secret = ApiPath::parse("/v1/secret/data/auth/x", None).unwrap();
+        assert_eq!(
+            (&secret.kind, secret.auth_mount()),
+            (&Kind::Secret, Some("secret/data/auth/x"))
+        );
+    }
+
+    #[test]
+    fn vault_decodes_the_version_too() {
+        let plain = ApiPath::parse("/v1/secret/data/x", None).unwrap();
+        for odd in [
+            "/%761/secret/data/x",
+            "/v%31/secret/data/x",
+            "//v1/secret/data/x",
+        ] {
+            assert_eq!(ApiPath::parse(odd, None).unwrap(), plain, "{odd}");
+        }
+        assert_eq!(ApiPath::parse("/v10/x", None), None);
+    }
+
     #[test]
     fn plain_reads_are_only_what_surely_mints_nothing() {
         assert!(is_plain_read("/v1/secret/data/x"));
@@ -533,7 +654,8 @@ mod tests {
                 prop_assert!(!canonical.starts_with('/') && !canonical.ends_with('/'));
                 prop_assert!(!canonical.contains("//"));
                 if !canonical.is_empty() {
-                    prop_assert!(parsed.touched_by_write().contains(&canonical.to_owned()));
+                    let touched = parsed.touched_by_write();
+                    prop_assert!(touched.is_none_or(|touched| touched.contains(&canonical.to_owned())));
                 }
             }
         }
