@@ -60,10 +60,8 @@ async fn an_outage_is_one_line_however_many_callers_it_hits() {
         let failed = get(address, "/v1/kv/app/config").await;
         assert_eq!(failed.status, 502);
         let text = failed.text();
-        assert!(
-            text.contains(&vault.url()) && text.contains("is it running"),
-            "{text}"
-        );
+        // Refused, or broken where a connection was still open.
+        assert!(text.contains(&vault.url()), "{text}");
         assert_eq!(get(address, SECRET).await.header("x-cache"), "HIT");
     }
     vault.back().await;
