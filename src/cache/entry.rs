@@ -52,8 +52,8 @@ pub(super) struct Static {
     pub hard_end: Option<Instant>,
     /// The end of the caller's token, where that is known.
     pub owner: Option<Arc<Life>>,
-    /// The login under which it was fetched; another login's entries are asked for again.
-    pub generation: u64,
+    /// Of what was fetched by Leasehold's own token: the login. Another login's entries are asked for again.
+    pub generation: Option<u64>,
     /// In milliseconds after `asked_at`, before when it is not asked for again; `RUNNING` while it is.
     pub next_asking: AtomicU64,
 }
@@ -243,7 +243,7 @@ impl Static {
             return Freshness::Over;
         }
         let age = now.saturating_duration_since(asked_at);
-        if age < self.ttl && self.generation == generation {
+        if age < self.ttl && self.generation.is_none_or(|own| own == generation) {
             Freshness::Fresh
         } else if age < self.ttl + self.ttl / 4 {
             Freshness::Due
@@ -323,7 +323,7 @@ pub(super) mod tests {
             ttl: Duration::from_secs(100),
             hard_end: None,
             owner: None,
-            generation: 1,
+            generation: Some(1),
             next_asking: AtomicU64::new(0),
         });
         let mut entry = entry("", vec![], stay);
@@ -386,7 +386,7 @@ pub(super) mod tests {
             ttl: Duration::from_secs(100),
             hard_end: None,
             owner: None,
-            generation: 1,
+            generation: Some(1),
             next_asking: AtomicU64::new(0),
         });
         let entry = entry("{}", vec![], stay);

@@ -135,10 +135,8 @@ impl Room {
                 .map(|rotation| asked_at + rotation.value.min(crate::life::LONGEST)),
             owner,
             generation: match &ask.caller {
-                Caller::AutoAuth(token) => token.generation,
-                Caller::Own(_) | Caller::Anonymous | Caller::Unclear => {
-                    self.generation.load(Ordering::Relaxed)
-                }
+                Caller::AutoAuth(token) => Some(token.generation),
+                Caller::Own(_) | Caller::Anonymous | Caller::Unclear => None,
             },
             next_asking: 0.into(),
         });
@@ -243,8 +241,8 @@ impl Room {
     /// is made with it dies with it.
     fn life_of(self: &Arc<Self>, ask: &Ask, token: &Secret) -> Arc<Life> {
         let print = self.keyer.print_of(token);
-        let (life, is_new) = self.tokens.life_of(print);
-        if is_new {
+        let (life, should_ask) = self.tokens.life_of(print);
+        if should_ask {
             self.look_up_token(ask, token, print);
         }
         life

@@ -87,10 +87,13 @@ impl Room {
         if !entry.begins_asking(Instant::now()) {
             return;
         }
+        if !self.upstream.budget().take_spare() {
+            entry.asking_failed(Instant::now(), None, fastrand::f64());
+            return;
+        }
         let room = Arc::clone(self);
         let entry = Arc::clone(entry);
-        self.tasks.spawn("revalidate", async move {
-            room.upstream.budget().acquire().await;
+        self.in_background("revalidate", async move {
             let outcome = match room.ask_again(&entry) {
                 Some(ask) => Arc::clone(&room).fetch_in_background(ask).await,
                 None => None,
@@ -132,14 +135,17 @@ impl Room {
     }
 
     async fn follow(&self, mut follower: Follower) -> Result<Option<Verdict>> {
-        match timeout(FOLLOWERS_PATIENCE, follower.wait_for(Option::is_some)).await {
+        // The leader may need a look-up of its token and a second try, each within its own deadline.
+        let patience = self.upstream.timeout() + FOLLOWERS_EXTRA;
+        match timeout(patience, follower.wait_for(Option::is_some)).await {
             Ok(Ok(verdict)) => Ok(verdict.clone()),
             Ok(Err(_)) => Ok(None),
             Err(_) => Err(Error::new(
                 Kind::Deadline,
                 format!(
-                    "another request for the same path waits for Vault for over {} s",
-                    FOLLOWERS_PATIENCE.as_secs()
+                    "Vault at {} did not answer the first of several equal requests within {} s",
+                    self.upstream.address(),
+                    patience.as_secs()
                 ),
             )),
         }
@@ -334,5 +340,5 @@ fn content_length(headers: &HeaderMap) -> Option<u64> {
 const LARGEST_ENTRY: u64 = 1024 * 1024;
 /// A collected body that brings nothing for this long is given up.
 const STALL: Duration = Duration::from_secs(60);
-const FOLLOWERS_PATIENCE: Duration = Duration::from_secs(90);
+const FOLLOWERS_EXTRA: Duration = Duration::from_secs(30);
 const MOST_ABANDONED: usize = 3;

@@ -344,7 +344,7 @@ impl Room {
         }
     }
 
-    /// Lets go of what hangs below tokens that have ended, and tells the gauges.
+    /// Lets go, now and then, of what hangs below tokens that have ended.
     async fn sweep(self: Arc<Self>) {
         loop {
             tokio::select! {

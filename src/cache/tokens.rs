@@ -34,6 +34,8 @@ struct Node {
     lease: Option<Arc<Lease>>,
     /// It dies after a number of uses, which are its owner's to spend.
     is_counted: bool,
+    /// Vault was asked how long it lives.
+    is_asked: bool,
 }
 
 /// What is known of a token that a renewal or revocation names.
@@ -45,17 +47,24 @@ pub(super) struct Known {
 }
 
 impl Tokens {
-    /// The life of a caller's token, and whether it is seen for the first time: such a one is believed in
-    /// until told otherwise.
+    /// The life of a caller's token, and whether Vault should be asked about it, which is said once. One that
+    /// was not seen before is believed in until told otherwise.
     pub(super) fn life_of(&self, token: Print) -> (Arc<Life>, bool) {
         let mut family = self.lock();
-        let count = family.nodes.len();
         let node = family
             .nodes
             .entry(token)
             .or_insert_with(|| Node::new(Arc::new(Life::endless())));
-        let life = Arc::clone(&node.life);
-        (life, family.nodes.len() > count)
+        let should_ask = node.accessor.is_none() && !node.is_asked;
+        node.is_asked = true;
+        (Arc::clone(&node.life), should_ask)
+    }
+
+    /// It was not asked about after all.
+    pub(super) fn ask_later(&self, token: Print) {
+        if let Some(node) = self.lock().nodes.get_mut(&token) {
+            node.is_asked = false;
+        }
     }
 
     /// The token dies after a number of uses, or with `life` where it was not known yet.
@@ -121,6 +130,7 @@ impl Tokens {
             accessor,
             lease,
             is_counted,
+            is_asked: accessor.is_some(),
         };
         family.nodes.insert(token, node);
     }
@@ -254,6 +264,7 @@ impl Node {
             accessor: None,
             lease: None,
             is_counted: false,
+            is_asked: false,
         }
     }
 

@@ -2,11 +2,13 @@
 //! look-ups and renewals its id and accessor are there, but empty (some clients need the fields).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH};
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
+use tokio::time::timeout;
 
 use crate::cache::{Caller, ReplyBody};
 use crate::error::{Error, Kind, Result};
@@ -48,9 +50,9 @@ pub(super) async fn hide(
     if http_body::Body::is_end_stream(&body) {
         return Ok(Response::from_parts(head, body));
     }
-    let body = Limited::new(body, LARGEST).collect().await;
+    let body = timeout(DEADLINE, Limited::new(body, LARGEST).collect()).await;
     let body = match body {
-        Ok(body) if is_plain(&head.headers) => body.to_bytes(),
+        Ok(Ok(body)) if is_plain(&head.headers) => body.to_bytes(),
         Ok(_) | Err(_) => {
             return Err(Error::new(
                 Kind::BadAnswer,
@@ -96,6 +98,7 @@ fn without(body: &Bytes, secret: &str) -> Bytes {
     left.freeze()
 }
 
+const DEADLINE: Duration = Duration::from_secs(30);
 const LARGEST: usize = 1024 * 1024;
 
 #[cfg(test)]

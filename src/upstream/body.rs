@@ -1,6 +1,7 @@
 //! The body of a request on its way to Vault: nothing, bytes that are held, or the caller's stream; and
 //! the body of Vault's answer.
 
+use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -16,7 +17,7 @@ use super::patience::Moved;
 use crate::error::{Error, Kind, Result};
 
 /// A request body. `Full` can be sent again, `Streamed` cannot.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub enum Body {
     #[default]
     Empty,
@@ -25,7 +26,6 @@ pub enum Body {
 }
 
 /// A caller's body on its way.
-#[derive(Debug)]
 pub struct Stream {
     /// What was read ahead.
     head: Option<Bytes>,
@@ -95,6 +95,23 @@ impl Body {
                 return Ok(Self::Streamed(stream));
             }
         }
+    }
+}
+
+/// Never what it holds.
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("Empty"),
+            Self::Full(bytes) => write!(f, "Full({} bytes)", bytes.len()),
+            Self::Streamed(stream) => stream.fmt(f),
+        }
+    }
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Streamed")
     }
 }
 

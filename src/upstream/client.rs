@@ -10,18 +10,19 @@ use std::time::Duration;
 use http::header::{self, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Request, Response, StatusCode, Uri};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, Collected, Limited};
 use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::budget::Budget;
-use super::call::{Answer, Call};
+use super::call::{Answer, Call, Place};
 use super::dial::{self, Connector, Way};
 use super::patience::in_time;
+use super::reach::Reach;
 use super::replay::{broke_before_answering, spare_copy};
-use super::{Body, UpstreamBody, refusal};
+use super::{Body, UpstreamBody, causes, refusal};
 use crate::config;
 use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
@@ -51,6 +52,7 @@ struct Shared {
     /// One permit per upstream connection in use by callers.
     places: Arc<Semaphore>,
     budget: Budget,
+    reach: Reach,
     metrics: Metrics,
     places_in_all: usize,
 }
@@ -59,7 +61,7 @@ impl Upstream {
     /// Reads the TLS files and prepares the pools; connects to nobody.
     ///
     /// # Errors
-    /// `Kind::File` where a certificate or key cannot be read, `Kind::BadRequest` never.
+    /// `Kind::File` where a certificate or key cannot be read, `Kind::BadRequest` for a `-header` that is none.
     pub fn new(
         vault: &config::Vault,
         background: &config::Background,
@@ -116,6 +118,7 @@ impl Upstream {
                 timeout: vault.timeout,
                 places: Arc::new(Semaphore::new(vault.max_conns.max(1))),
                 budget: Budget::new(background.rate, background.burst),
+                reach: Reach::default(),
                 metrics,
                 places_in_all: vault.max_conns.max(1),
             }),
@@ -142,6 +145,7 @@ impl Upstream {
     /// `Busy` when no connection is free in time, `Deadline`, `Unreachable`.
     pub async fn send(&self, request: Request<Body>) -> Result<Response<UpstreamBody>> {
         let answer = self.exchange(request).await;
+        self.shared.reach.saw(&self.shared.address, &answer);
         let status = answer.as_ref().ok().map(Response::status);
         self.shared.metrics.called(Class::Forward, status);
         answer
@@ -204,6 +208,11 @@ impl Upstream {
         Ok(answer.map(|incoming| UpstreamBody::new(incoming, place)))
     }
 
+    /// How long a caller's request waits for the head of its answer.
+    pub fn timeout(&self) -> Duration {
+        self.shared.timeout
+    }
+
     /// How many callers' requests occupy a connection.
     pub fn in_use(&self) -> usize {
         self.shared
@@ -229,25 +238,20 @@ impl Upstream {
                 .await
                 .map_err(|error| shared.unreachable(&error, NOT_AGAIN))?;
             let (head, body) = response.into_parts();
-            let body = Limited::new(body, LARGEST_OWN_ANSWER)
-                .collect()
-                .await
-                .map_err(|error| {
-                    Error::new(
-                        Kind::Unreachable,
-                        format!(
-                            "the answer of Vault at {} broke off: {error}",
-                            shared.address
-                        ),
-                    )
-                })?;
-            Ok((head, body.to_bytes()))
+            let body = Limited::new(body, LARGEST_OWN_ANSWER).collect().await;
+            let body = body.map(Collected::to_bytes);
+            if causes::is_tls_port(&head, body.as_deref().ok()) {
+                return Err(shared.speaks_tls());
+            }
+            let body = body.map_err(|error| shared.broke_off(&*error))?;
+            Ok((head, body))
         };
         let within = shared.timeout.min(OWN_DEADLINE);
         let exchanged = timeout(within, exchange)
             .await
             .map_err(|_| shared.too_slow(within));
         let exchanged = exchanged.and_then(|exchanged| exchanged);
+        shared.reach.saw(&shared.address, &exchanged);
         let status = exchanged.as_ref().ok().map(|(head, _)| head.status);
         shared.metrics.called(Class::Own, status);
         let (head, body) = exchanged?;
@@ -280,10 +284,10 @@ impl Upstream {
 impl Shared {
     async fn place_in_budget(&self, call: &Call<'_>) -> Result<()> {
         let place = async {
-            if call.goes_first {
-                self.budget.acquire_first().await;
-            } else {
-                self.budget.acquire().await;
+            match call.place {
+                Place::InTurn => self.budget.acquire().await,
+                Place::First => self.budget.acquire_first().await,
+                Place::Taken => {}
             }
         };
         let Some(not_after) = call.not_after else {
@@ -358,9 +362,9 @@ impl Shared {
 
     /// `sent` is what to say where the request was on its way already.
     fn unreachable(&self, error: &legacy::Error, sent: &str) -> Error {
-        let why = root_cause(error);
+        let why = causes::root_cause(error);
         let advice = if error.is_connect() {
-            "; is it running, and is the address right?"
+            causes::advice(error)
         } else {
             sent
         };
@@ -370,6 +374,22 @@ impl Shared {
         )
         .retry_after(Some(Duration::from_secs(1)))
         .unsent(error.is_connect())
+    }
+
+    fn speaks_tls(&self) -> Error {
+        let address = &self.address;
+        Error::new(
+            Kind::Unreachable,
+            format!("Vault at {address} wants TLS on this port: its address is https://"),
+        )
+    }
+
+    fn broke_off(&self, error: &(dyn std::error::Error + 'static)) -> Error {
+        let (address, why) = (&self.address, causes::root_cause(error));
+        Error::new(
+            Kind::Unreachable,
+            format!("the answer of Vault at {address} broke off: {why}"),
+        )
     }
 
     fn too_slow(&self, within: Duration) -> Error {
@@ -414,15 +434,6 @@ fn secret_value(text: &str) -> Result<HeaderValue> {
     })?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-/// The innermost cause: the one that says "Connection refused".
-fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
 }
 
 impl fmt::Debug for Upstream {

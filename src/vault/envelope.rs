@@ -44,7 +44,8 @@ pub struct LookedUp {
     pub is_counted: bool,
 }
 
-/// A whole number of seconds and where it stands in the body.
+/// A whole number of seconds and where it stands in the body. What is longer than any life that is believed
+/// is read as that, since the number is input and clocks overflow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seconds {
     pub value: Duration,
@@ -129,7 +130,7 @@ impl<'a> Envelope<'a> {
         let token: Token = serde_json::from_str(self.data?.get()).ok()?;
         Some(LookedUp {
             accessor: token.accessor,
-            left: Duration::from_secs(token.ttl),
+            left: Duration::from_secs(token.ttl).min(LONGEST),
             is_counted: token.num_uses > 0,
         })
     }
@@ -235,12 +236,15 @@ fn seconds(raw: Option<&RawValue>, body: &[u8]) -> Option<Option<Seconds>> {
     if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    let value = Duration::from_secs(digits.parse().ok()?);
+    let value = Duration::from_secs(digits.parse().ok()?).min(LONGEST);
     // The raw value is a slice of the body, so its place is the distance of the two.
     let start = digits.as_ptr().addr().checked_sub(body.as_ptr().addr())?;
     let place = start..start + digits.len();
     (body.get(place.clone())? == digits.as_bytes()).then_some(Some(Seconds { value, place }))
 }
+
+/// Ten years.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 impl fmt::Debug for Envelope<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -333,6 +337,14 @@ mod tests {
     }
 
     #[test]
+    fn a_number_that_overflows_clocks_is_clamped() {
+        let body = br#"{"lease_duration":18446744073709551615}"#;
+        let seconds = Envelope::read(body).unwrap().lease_duration.unwrap();
+        assert_eq!(seconds.value, LONGEST);
+        assert_eq!(&body[seconds.place], b"18446744073709551615");
+    }
+
+    #[test]
     fn finds_a_field_of_a_request_body() {
         assert_eq!(
             field_of_body(br#"{"lease_id":"a\/b"}"#, "lease_id").as_deref(),
@@ -353,7 +365,7 @@ mod tests {
             let body = format!("{{{pad}\"data\":{{\"x\":{value}}},{pad}\"lease_duration\":{pad}{value}{pad}}}");
             let envelope = Envelope::read(body.as_bytes()).unwrap();
             let seconds = envelope.lease_duration.unwrap();
-            prop_assert_eq!(seconds.value.as_secs(), u64::from(value));
+            prop_assert_eq!(seconds.value, Duration::from_secs(value.into()).min(LONGEST));
             let text = value.to_string();
             prop_assert_eq!(body.get(seconds.place.clone()), Some(text.as_str()));
             prop_assert!(seconds.place.start > body.rfind("lease_duration").unwrap());

@@ -5,6 +5,8 @@ mod auto_auth;
 #[cfg(test)]
 mod cache;
 #[cfg(test)]
+mod child;
+#[cfg(test)]
 mod config;
 #[cfg(test)]
 mod forward;
@@ -12,6 +14,8 @@ mod forward;
 mod hcl_fixtures;
 #[cfg(test)]
 mod leases;
+#[cfg(test)]
+mod process;
 #[cfg(test)]
 mod promises;
 #[cfg(test)]

@@ -50,7 +50,7 @@ async fn each_thing_that_happens_moves_its_counters_and_no_others() {
         vec![
             format!(r#"answers{{code="{code}"}} 1"#),
             r#"cache_requests{result="miss"} 1"#.to_owned(),
-            format!(r#"upstream_requests{{class="Forward",code="{code}"}} 1"#),
+            format!(r#"upstream_requests{{class="forward",code="{code}"}} 1"#),
         ]
     };
     let failed = |code: u16, reason: &str| {
@@ -58,18 +58,18 @@ async fn each_thing_that_happens_moves_its_counters_and_no_others() {
             format!(r#"answers{{code="{code}"}} 1"#),
             r#"cache_requests{result="miss"} 1"#.to_owned(),
             format!(r#"failures{{reason="{reason}"}} 1"#),
-            r#"upstream_requests{class="Forward",code="0"} 1"#.to_owned(),
+            r#"upstream_requests{class="forward",code="0"} 1"#.to_owned(),
         ]
     };
     let doubted = {
         let mut lines = vaults(403);
-        lines.push(r#"upstream_requests{class="Own",code="200"} 1"#.to_owned());
+        lines.push(r#"upstream_requests{class="own",code="200"} 1"#.to_owned());
         lines
     };
     let written = vec![
         r#"answers{code="200"} 1"#.to_owned(),
         r#"cache_requests{result="bypass"} 1"#.to_owned(),
-        r#"upstream_requests{class="Forward",code="200"} 1"#.to_owned(),
+        r#"upstream_requests{class="forward",code="200"} 1"#.to_owned(),
     ];
     for (fault, method, expected) in [
         (none(), "GET", vaults(200)),
@@ -110,7 +110,7 @@ async fn hits_and_shared_fetches_are_counted() {
         r#"answers{code="200"} 10"#,
         r#"cache_requests{result="coalesced"} 9"#,
         r#"cache_requests{result="miss"} 10"#,
-        r#"upstream_requests{class="Forward",code="200"} 1"#,
+        r#"upstream_requests{class="forward",code="200"} 1"#,
     ];
     assert_eq!(moved_since(&rig, &before).await, expected);
     let before = counters(&rig).await;
@@ -126,16 +126,16 @@ async fn hits_and_shared_fetches_are_counted() {
 async fn what_happens_to_leases_is_counted() {
     let renewals = Fault::on("PUT", "/v1/sys/leases/renew");
     let own = |code: u16, times: u64| {
-        format!(r#"upstream_requests{{class="Own",code="{code}"}} {times}"#)
+        format!(r#"upstream_requests{{class="own",code="{code}"}} {times}"#)
     };
     let event = |name: &str| format!(r#"lease_events{{event="{name}"}} 1"#);
-    let forwarded = r#"upstream_requests{class="Forward",code="200"} 1"#.to_owned();
+    let forwarded = r#"upstream_requests{class="forward",code="200"} 1"#.to_owned();
     for (fault, path, wait, expected) in [
         (
             Fault::on("NOTHING", "*"),
             CREDS,
             800,
-            vec![event("Renewed"), own(200, 1)],
+            vec![event("renewed"), own(200, 1)],
         ),
         (
             renewals
@@ -143,29 +143,29 @@ async fn what_happens_to_leases_is_counted() {
                 .refuse(StatusCode::INTERNAL_SERVER_ERROR, "no"),
             CREDS,
             752,
-            vec![event("RenewFailed"), own(500, 1)],
+            vec![event("renew_failed"), own(500, 1)],
         ),
         (
             renewals.refuse(StatusCode::BAD_REQUEST, "lease not found"),
             CREDS,
             800,
-            vec![event("Lost"), event("Renewed"), own(400, 1)],
+            vec![event("lost"), event("renewed"), own(400, 1)],
         ),
         (
             Fault::on("NOTHING", "*"),
             "aws/creds/app",
             860,
-            vec![event("Replaced"), forwarded],
+            vec![event("replaced"), forwarded],
         ),
         (
             Fault::on("NOTHING", "*"),
             "aws/creds/app",
             3_000,
             vec![
-                event("Expired"),
-                event("Idle"),
-                event("Replaced"),
-                r#"upstream_requests{class="Forward",code="200"} 1"#.to_owned(),
+                event("expired"),
+                event("idle"),
+                event("replaced"),
+                r#"upstream_requests{class="forward",code="200"} 1"#.to_owned(),
             ],
         ),
     ] {

@@ -56,7 +56,7 @@ async fn answers_that_are_not_kept_are_shared_in_one_flight() {
     rig.fault(Fault::on("GET", "*").delay(millis(100)));
     for (path, status) in [
         ("secret/data/app/absent", 404),
-        ("secret/data/other", 403),
+        ("secret/data/forbidden/other", 403),
         ("kv/app/absent", 404),
         ("database/creds/other", 403),
     ] {

@@ -76,7 +76,7 @@ async fn what_is_due_is_not_asked_for_all_the_time_while_vault_is_away() {
 }
 
 const OWN_AND_FORWARDED_UNANSWERED: &str =
-    r#"leasehold_upstream_requests_total{class="Forward",code="0"}"#;
+    r#"leasehold_upstream_requests_total{class="forward",code="0"}"#;
 
 #[tokio::test(start_paused = true)]
 async fn each_version_is_an_entry_of_its_own() {
