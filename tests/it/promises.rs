@@ -200,7 +200,7 @@ async fn promise_6_vault_is_not_attacked_by_its_own_sidecar() {
     for number in 0..1_000 {
         rig.get(&format!("{CREDS}?n={number}")).await;
     }
-    let paths: Vec<String> = (0..200).map(|number| format!("{KV2}?n={number}")).collect();
+    let paths: Vec<String> = (0..50).map(|number| format!("{KV2}?n={number}")).collect();
     for path in &paths {
         rig.get(path).await;
     }
@@ -218,7 +218,7 @@ async fn promise_6_vault_is_not_attacked_by_its_own_sidecar() {
     }
     let calls = rig.vault.log().total();
     measured(format_args!(
-        "1,000 leases and 200 due entries against a broken Vault: {calls} calls in 170 s, {most} in a second"
+        "1,000 leases and 50 due entries against a broken Vault: {calls} calls in 170 s, {most} in a second"
     ));
     assert!(most <= 31, "{most} calls in a second");
     assert!(calls <= 20 + 1_700, "{calls} calls");
@@ -285,7 +285,7 @@ async fn promise_7_the_cache_never_spoils_a_good_answer() {
     }
 }
 
-/// Ten thousand times, with four readers who never rest, by every identity.
+/// Two thousand times, with four readers who never rest, by every identity.
 #[tokio::test(start_paused = true)]
 async fn promise_8_writes_are_seen_at_once() {
     let rig = Rig::new().await;
@@ -334,7 +334,7 @@ async fn promise_8_writes_are_seen_at_once() {
     }
 }
 
-const WRITES: u64 = 3_000;
+const WRITES: u64 = 2_000;
 
 #[tokio::test(start_paused = true)]
 async fn promise_9_everything_is_bounded() {

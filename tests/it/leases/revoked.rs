@@ -235,6 +235,31 @@ async fn a_token_in_every_form() {
     }
 }
 
+/// Whose accessor that is could not be learned: what is kept for any such token ends.
+#[tokio::test(start_paused = true)]
+async fn an_accessor_that_nobody_knows() {
+    let rig = Rig::with(leases_of(600, 6_000), |_| ()).await;
+    let root = rig.bearing(rig.vault.root_token().expose());
+    let refused = Fault::on("GET", "/v1/auth/token/lookup-self");
+    rig.fault(refused.refuse(StatusCode::FORBIDDEN, "permission denied"));
+    let token = rig.token(TokenWish::default()).await;
+    let looked_up = rig
+        .root("POST", "auth/token/lookup", json!({ "token": token }))
+        .await;
+    let owner = rig.bearing(&token);
+    let dead = owner.get(CREDS).await.user();
+    pass(seconds(1)).await;
+    assert_eq!(owner.get(CREDS).await.user(), dead);
+    let accessor = json!({ "accessor": looked_up["data"]["accessor"] });
+    assert_eq!(
+        root.put("auth/token/revoke-accessor", accessor)
+            .await
+            .status,
+        204
+    );
+    assert_eq!(owner.get(CREDS).await.status, StatusCode::FORBIDDEN);
+}
+
 /// The children of a token, seen as children because they were made through us.
 #[tokio::test(start_paused = true)]
 async fn the_parent_of_a_child() {
