@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod config;
 #[cfg(test)]
+mod conformance;
+#[cfg(test)]
 mod hcl_fixtures;
 #[cfg(test)]
 mod tidy;
