@@ -7,15 +7,13 @@
 vault {
   address = "https://vault.example:8200"
 
-  # The deadline of one forwarded request, up to the head of its answer.
+  # How long a forwarded request waits for the head of its answer; an upload that moves may take longer.
   #timeout = "60s"
   # Connections to Vault at once, for all callers together.
   #max_connections = 64
   # Danger: with true, anybody on the way can read and change everything.
   #tls_skip_verify = false
-  #retry {
-  #  num_retries = 12
-  #}
+  # retry { num_retries = 12 } is read and warned about: this version does not retry requests.
 
   # Without a default:
   # namespace       = "team/app"       of Leasehold's own calls: login and renewals
@@ -91,7 +89,7 @@ cache {
   #  replace_at = 0.85
   #  # Nobody gets a credential with less life than this left.
   #  min_remaining = "10s"
-  #  # Revoke what nobody used for idle_ttl (one TTL of the lease when left out).
+  #  # Revoke what nobody used for idle_ttl: a duration, one TTL of the lease when left out.
   #  revoke_idle = false
   #  # Revoke everything that Leasehold fetched when it stops.
   #  revoke_on_exit = false
@@ -108,7 +106,7 @@ listener "tcp" {
   # This version serves no TLS, and wants that said.
   tls_disable = true
 
-  # "metrics_only" serves nothing but GET /agent/v1/metrics.
+  # "metrics_only" serves metrics, health and ready under /agent/v1/, and nothing else.
   #role = "default"
   # Answer 412 to requests without X-Vault-Request: true.
   #require_request_header = false

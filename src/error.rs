@@ -35,8 +35,6 @@ pub enum Kind {
     BadRequest,
     /// The caller's body is too large.
     TooLarge,
-    /// No such control endpoint.
-    NotFound,
     /// Not let in, with this 4xx status.
     NotAdmitted(StatusCode),
     /// Vault answered with this status where a good answer was needed.
@@ -58,9 +56,7 @@ pub enum Kind {
 impl Kind {
     pub fn side(self) -> Side {
         match self {
-            Self::BadRequest | Self::TooLarge | Self::NotFound | Self::NotAdmitted(_) => {
-                Side::Client
-            }
+            Self::BadRequest | Self::TooLarge | Self::NotAdmitted(_) => Side::Client,
             Self::Unreachable | Self::Deadline | Self::Refused(_) | Self::BadAnswer => Side::Vault,
             Self::NoToken
             | Self::Busy
@@ -88,7 +84,6 @@ impl Kind {
             }
             Self::BadRequest
             | Self::TooLarge
-            | Self::NotFound
             | Self::NotAdmitted(_)
             | Self::Credentials
             | Self::File
@@ -106,7 +101,6 @@ impl Kind {
             Self::Busy => "busy",
             Self::BadRequest => "bad_request",
             Self::TooLarge => "too_large",
-            Self::NotFound => "not_found",
             Self::NotAdmitted(_) => "not_admitted",
             Self::Refused(_) => "refused",
             Self::BadAnswer => "bad_answer",
@@ -118,25 +112,6 @@ impl Kind {
         }
     }
 
-    /// All that `name` can say.
-    pub const NAMES: [&'static str; 15] = [
-        "unreachable",
-        "deadline",
-        "no_token",
-        "busy",
-        "bad_request",
-        "too_large",
-        "not_found",
-        "not_admitted",
-        "refused",
-        "bad_answer",
-        "credentials",
-        "file",
-        "bind",
-        "stopping",
-        "internal",
-    ];
-
     /// The status that a client sees when a request ends in this.
     pub fn status(self) -> StatusCode {
         match self {
@@ -147,7 +122,6 @@ impl Kind {
             }
             Self::BadRequest => StatusCode::BAD_REQUEST,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::NotFound => StatusCode::NOT_FOUND,
             Self::Refused(status) | Self::NotAdmitted(status) => status,
             Self::File | Self::Bind | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -161,6 +135,7 @@ pub struct Error {
     message: String,
     /// For `Retry-After`, where Vault or we know better than a guess.
     retry_after: Option<Duration>,
+    unsent: bool,
 }
 
 impl Error {
@@ -171,6 +146,7 @@ impl Error {
             kind,
             message: message.into(),
             retry_after: None,
+            unsent: false,
         }
     }
 
@@ -178,6 +154,17 @@ impl Error {
     pub fn retry_after(mut self, wait: Option<Duration>) -> Self {
         self.retry_after = wait;
         self
+    }
+
+    /// Nothing of the request has left: whatever it was to change is as it was.
+    #[must_use]
+    pub fn unsent(mut self, unsent: bool) -> Self {
+        self.unsent = unsent;
+        self
+    }
+
+    pub fn is_unsent(&self) -> bool {
+        self.unsent
     }
 
     pub fn kind(&self) -> Kind {

@@ -24,6 +24,8 @@ struct Entry {
     count: u64,
     first: Instant,
     last: Instant,
+    /// When `note` last called it news.
+    told: Instant,
 }
 
 /// One error as `status` shows it.
@@ -39,20 +41,22 @@ pub struct Noted {
 }
 
 impl Recent {
-    /// Notes an error. One that is here already is counted and becomes the newest. True when it is news: it
-    /// was not here, or not for a while.
+    /// Notes an error. One that is here already is counted and becomes the newest. True where it is news: new,
+    /// or there all along and not called news for a minute.
     pub fn note(&self, error: &Error) -> bool {
         let now = Instant::now();
         let message: String = error.to_string().chars().take(LONGEST_MESSAGE).collect();
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         let same = ring.iter().position(|it| it.message == message);
-        let is_news = same
-            .and_then(|at| ring.get(at))
-            .is_none_or(|known| now.saturating_duration_since(known.last) >= NEWS_AGAIN);
         let entry = match same.and_then(|at| ring.remove(at)) {
             Some(known) => Entry {
                 count: known.count.saturating_add(1),
                 last: now,
+                told: if now - known.told >= BETWEEN_NEWS {
+                    now
+                } else {
+                    known.told
+                },
                 ..known
             },
             None => Entry {
@@ -62,11 +66,13 @@ impl Recent {
                 count: 1,
                 first: now,
                 last: now,
+                told: now,
             },
         };
         if ring.len() >= MOST_ERRORS {
             ring.pop_front();
         }
+        let is_news = entry.told == now;
         ring.push_back(entry);
         is_news
     }
@@ -91,14 +97,29 @@ impl Recent {
     }
 }
 
-const NEWS_AGAIN: Duration = Duration::from_secs(60);
 const MOST_ERRORS: usize = 16;
 const LONGEST_MESSAGE: usize = 500;
+const BETWEEN_NEWS: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::error::Kind;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_same_error_is_news_once_a_minute() {
+        let recent = Recent::default();
+        let error = |text: &str| Error::new(Kind::Busy, text);
+        let mut news = Vec::new();
+        for second in 0..150 {
+            if recent.note(&error("all busy")) {
+                news.push(second);
+            }
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        assert_eq!(news, [0, 60, 120]);
+        assert!(recent.note(&error("another")));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn the_same_error_is_counted_and_the_oldest_forgotten() {

@@ -18,9 +18,9 @@ use tower::ServiceExt;
 
 use crate::admin::{Admin, Ids, ListenerStatus, Powers, Recent};
 use crate::auth::AutoAuth;
-use crate::cache::{Cache, Ingredients};
+use crate::cache::{Cache, Certainty, Ingredients};
 use crate::config::{self, Config};
-use crate::error::{Error, Result, Side};
+use crate::error::{Error, Kind, Result, Side};
 use crate::lease::{Scheduler, VaultRenewals};
 use crate::proxy::{self, Front, Inject, Inner, Rules, Watch};
 use crate::server::{Bound, Connections, Limits};
@@ -163,7 +163,7 @@ impl Leasehold {
         let admin = Admin::new(house, self.metrics.clone());
         let watch = Watch {
             metrics: self.metrics.clone(),
-            failed: Arc::new(move |error| note_failure(&recent, error)),
+            failed: Arc::new(move |error| request_failed(&recent, error)),
         };
         for (bound, listener) in bound.into_iter().zip(&self.config.listeners) {
             let front = self.front(listener, admin.clone(), inner.clone(), watch.clone());
@@ -211,10 +211,10 @@ impl Leasehold {
             token: self.token.clone(),
             tasks: self.tasks.clone(),
             metrics: self.metrics.clone(),
-            own_token_revoked: Arc::new(move |generation| {
-                if let Some(handle) = &handle {
-                    handle.own_token_revoked(generation);
-                }
+            own_token_revoked: Arc::new(move |generation, certainty| match (&handle, certainty) {
+                (None, _) => {}
+                (Some(handle), Certainty::Certain) => handle.own_token_revoked(generation),
+                (Some(handle), Certainty::Doubtful) => handle.suspect(generation),
             }),
         });
         (Inner::new(cache.clone()), Some(cache))
@@ -275,8 +275,8 @@ impl Leasehold {
         }
     }
 
-    /// Lets nobody new in, finishes what runs, gives leases back where `revoke_on_exit` is set; all within
-    /// `shutdown_timeout`. True when everything ended by itself.
+    /// Lets nobody new in, finishes what runs, within `shutdown_timeout`; gives leases back where `revoke_on_exit`
+    /// is set, in what is left of that and for a second at least. True when everything ended by itself.
     pub async fn stop(&self) -> bool {
         let deadline = Instant::now() + self.config.shutdown_timeout;
         let drained = self.tasks.stop(self.config.shutdown_timeout).await;
@@ -317,12 +317,16 @@ impl fmt::Debug for Leasehold {
     }
 }
 
-/// Keeps a failed request for `status`, and says it in the log: once a minute for each failure, however many
-/// requests it ends.
-fn note_failure(recent: &Recent, error: &Error) {
+/// One line a minute for each thing that makes callers' requests fail. Callers' own mistakes are theirs; that
+/// Vault does not answer, or that this is the end, is said elsewhere.
+fn request_failed(recent: &Recent, error: &Error) {
     let is_news = recent.note(error);
-    if is_news && error.side() != Side::Client {
-        tracing::warn!(kind = error.kind().name(), %error, "a request failed");
+    let is_said = matches!(
+        error.kind(),
+        Kind::Unreachable | Kind::Deadline | Kind::Stopping
+    );
+    if is_news && !is_said && error.side() != Side::Client {
+        tracing::warn!(kind = error.kind().name(), %error, "requests are failing");
     }
 }
 

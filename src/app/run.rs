@@ -6,7 +6,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::pid_file::PidFile;
 use super::{Ending, Leasehold};
-use crate::config::Config;
+use crate::config::{Config, Method};
 use crate::error::{Error, Kind, Result};
 
 /// Runs until a signal, `quit`, `exit_after_auth` or a fatal error ends it; a second signal ends it at once.
@@ -17,8 +17,15 @@ use crate::error::{Error, Kind, Result};
 /// What keeps it from starting, and what made it give up.
 pub async fn run(config: Config, started: impl FnOnce(&Leasehold)) -> Result<ExitCode> {
     let mut signals = Signals::listen()?;
+    introduce(&config);
     let pid_file = config.pid_file.clone();
-    let leasehold = Leasehold::start(config).await?;
+    let leasehold = tokio::select! {
+        started = Leasehold::start(config) => started?,
+        name = signals.next() => {
+            tracing::info!(signal = name, "stopped before everything had started");
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
     let _pid_file = pid_file.as_deref().map(PidFile::write).transpose()?;
     for address in leasehold.addresses() {
         tracing::info!(%address, "listening");
@@ -27,19 +34,23 @@ pub async fn run(config: Config, started: impl FnOnce(&Leasehold)) -> Result<Exi
     let ending = tokio::select! {
         ending = leasehold.ending() => Some(ending),
         name = signals.next() => {
-            tracing::info!(signal = name, "stopping; a second signal ends at once");
+            leasehold.say_stopping(&format!("by {name}; a second signal ends it at once"));
             None
         }
     };
-    let stopped = tokio::select! {
-        drained = leasehold.stop() => drained,
-        name = signals.next() => {
-            tracing::warn!(signal = name, "a second signal: ending at once");
-            false
+    if let Some(ending) = &ending {
+        leasehold.say_stopping(match ending {
+            Ending::Quit => "by POST /agent/v1/quit",
+            Ending::AuthDone => "by exit_after_auth: the token is where it was wanted",
+            Ending::Fatal(_) => "by an error that waiting does not mend",
+        });
+    }
+    let has_heard_one = ending.is_none();
+    tokio::select! {
+        drained = leasehold.stop() => leasehold.say_stopped(drained),
+        name = signals.last(has_heard_one) => {
+            tracing::warn!(signal = name, "a second signal: ending at once, whatever still runs");
         }
-    };
-    if !stopped {
-        tracing::warn!("not everything ended by itself");
     }
     match ending {
         Some(Ending::Fatal(error)) => Err(error),
@@ -47,10 +58,48 @@ pub async fn run(config: Config, started: impl FnOnce(&Leasehold)) -> Result<Exi
     }
 }
 
-/// The signals that ask for an end.
+/// What somebody who reads the log later wants to know first.
+fn introduce(config: &Config) {
+    let auth = config.auto_auth.as_ref().map(|auth| match &auth.method {
+        Method::AppRole(_) => "approle",
+        Method::TokenFile { .. } => "token_file",
+    });
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        vault = config.vault.address,
+        namespace = config.vault.namespace,
+        auto_auth = auth.unwrap_or("none"),
+        cache = config.cache.is_some(),
+        "starting"
+    );
+}
+
+impl Leasehold {
+    fn say_stopping(&self, why: &str) {
+        tracing::info!(
+            within_seconds = self.config.shutdown_timeout.as_secs(),
+            "stopping {why}"
+        );
+    }
+
+    fn say_stopped(&self, drained: bool) {
+        if drained {
+            tracing::info!("stopped");
+            return;
+        }
+        tracing::warn!(
+            tasks = self.tasks.alive(),
+            "shutdown_timeout is over: what still ran was cut off"
+        );
+    }
+}
+
+/// The signals that mean something here.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hang_up: Signal,
+    user: Signal,
 }
 
 impl Signals {
@@ -66,13 +115,41 @@ impl Signals {
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
+            hang_up: listen(SignalKind::hangup())?,
+            user: listen(SignalKind::user_defined1())?,
         })
     }
 
+    /// The next one that asks for an end. Those that the peers take otherwise must not end the process, which
+    /// is what the system does when nobody listens.
     async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.hang_up.recv() => tracing::warn!(
+                    "SIGHUP has no effect: this version reads its configuration at start only; restart \
+                     Leasehold to apply a change"
+                ),
+                _ = self.user.recv() => tracing::warn!(
+                    "SIGUSR1 has no effect: metrics are at GET /agent/v1/metrics of a listener"
+                ),
+            }
+        }
+    }
+
+    /// The one that ends a stop at once: the second. A supervisor's first may well come after a `quit`.
+    async fn last(&mut self, mut has_heard_one: bool) -> &'static str {
+        loop {
+            let name = self.next().await;
+            if has_heard_one {
+                return name;
+            }
+            has_heard_one = true;
+            tracing::info!(
+                signal = name,
+                "already stopping; a second signal ends it at once"
+            );
         }
     }
 }

@@ -97,8 +97,10 @@ impl AppRole {
             from = format!("{from} and {}", secret_id.describe());
         }
         let advice = match error.refused_with() {
-            Some(StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN) => {
-                "; they are wrong, used up or expired, or the mount path is"
+            Some(StatusCode::BAD_REQUEST) => "; they are wrong, used up or expired",
+            // Vault's words for both are the same.
+            Some(StatusCode::FORBIDDEN) => {
+                "; no such mount path, or the role is locked for some minutes after failed logins"
             }
             Some(StatusCode::NOT_FOUND) => "; is the AppRole method enabled at this mount path?",
             _ => "",
@@ -129,7 +131,6 @@ fn is_for_good(error: &Error) -> bool {
         | Kind::Busy
         | Kind::BadRequest
         | Kind::TooLarge
-        | Kind::NotFound
         | Kind::NotAdmitted(_)
         | Kind::BadAnswer
         | Kind::File

@@ -68,7 +68,7 @@ pub struct AuthView {
 
 #[derive(Debug, Clone, Serialize)]
 pub struct AuthError {
-    /// One of `error::Kind::NAMES`.
+    /// One of what `error::Kind::name` says.
     pub kind: &'static str,
     pub text: String,
     pub seconds_ago: u64,

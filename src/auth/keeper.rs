@@ -105,6 +105,8 @@ impl Keeper {
                 self.prove_look_up(&held).await;
             }
             let due = self.keep(&mut held).await;
+            // Failed renewals say nothing about how long to wait between logins.
+            self.backoff.reset();
             self.space_logins(due);
         }
     }
@@ -156,7 +158,7 @@ impl Keeper {
                 method = self.method.name(),
                 kind = error.kind().name(),
                 %error,
-                next_try_in_seconds = (not_before - now).as_secs_f64(),
+                next_try_in_seconds = tenths(not_before - now),
                 "login failed"
             );
         }
@@ -275,6 +277,11 @@ fn asked_for(error: &Error) -> Duration {
         .refused_with()
         .and_then(|_| error.wait_hint())
         .unwrap_or_default()
+}
+
+/// For log lines: nobody reads more digits.
+fn tenths(span: Duration) -> f64 {
+    (span.as_secs_f64() * 10.0).round() / 10.0
 }
 
 fn seconds_until(at: Instant) -> u64 {
@@ -709,6 +716,26 @@ mod tests {
         running.generation(2).await;
         assert_eq!(vault.times(RENEWAL)[0], vault.times(LOGIN)[1]);
         assert!(token.life.is_over(Instant::now()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failed_renewals_do_not_make_the_login_after_them_wait() {
+        let vault = FakeVault::new(20, 100_000);
+        let mut running = Running::start(&vault, &good());
+        running.generation(1).await;
+        sleep(Duration::from_secs(10)).await;
+        vault.down(true);
+        sleep(Duration::from_secs(15)).await;
+        let failures = running.auth.handle().status().failures;
+        assert!(failures >= 4, "{failures}");
+        vault.down(false);
+        let up = Instant::now();
+        running.generation(2).await;
+        assert!(
+            up.elapsed() <= Duration::from_secs(8),
+            "{:?} after Vault was back",
+            up.elapsed()
+        );
     }
 
     // Suspicions

@@ -1,6 +1,7 @@
 //! The body of an answer on its way to a client: whole, straight from Vault, or copied on the way.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -13,11 +14,21 @@ use tower::BoxError;
 use crate::upstream::UpstreamBody;
 
 /// See the module's text.
-#[derive(Debug)]
 pub enum ReplyBody {
     Full(Bytes),
     Upstream(UpstreamBody),
     Piped(Pipe),
+}
+
+/// Never what it holds.
+impl fmt::Debug for ReplyBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full(bytes) => write!(f, "Full({} bytes)", bytes.len()),
+            Self::Upstream(_) => f.write_str("Upstream"),
+            Self::Piped(_) => f.write_str("Piped"),
+        }
+    }
 }
 
 impl http_body::Body for ReplyBody {
@@ -82,13 +93,13 @@ pub(super) struct PipeWriter {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Shared {
     state: Mutex<State>,
     reader_gone: Notify,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
     queue: VecDeque<Bytes>,
     end: Option<End>,
@@ -96,7 +107,6 @@ struct State {
     is_reader_gone: bool,
 }
 
-#[derive(Debug)]
 enum End {
     Whole,
     Broken,
@@ -192,6 +202,12 @@ impl Pipe {
                 .map(|frame| frame.map(|frame| frame.map_err(Into::into))),
             None => Poll::Ready(None),
         }
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Shared")
     }
 }
 

@@ -90,7 +90,7 @@ impl Room {
     }
 
     /// The entries of a token and of everything below it. The token itself stays what it is.
-    fn clear_token(&self, token: super::key::Print) -> usize {
+    pub(super) fn clear_token(&self, token: super::key::Print) -> usize {
         let below = self.tokens.family(token);
         let own = self
             .token

@@ -2,23 +2,19 @@
 //! renewals move their ends. All of it happens before the answer goes back.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
+use http::StatusCode;
 use http::request::Parts;
-use http::{Request, Response};
-use http_body_util::{BodyExt, Limited};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
-use super::body::ReplyBody;
 use super::entry::{Entry, Stay};
 use super::key::Print;
 use super::policy;
 use super::tokens::Known;
-use super::{Caller, Room};
-use crate::error::Result;
+use super::{Caller, Certainty, Room};
+use crate::error::Error;
 use crate::lease::Grant;
-use crate::upstream;
 use crate::vault::envelope::{Envelope, Seconds, field_of_body};
 use crate::vault::path::{ApiPath, Kind, Named};
 
@@ -52,7 +48,7 @@ pub(super) enum Effect {
 }
 
 impl Effect {
-    /// `body` is `None` where it was too large to be read.
+    /// `body` is `None` where it was too large, or too slow, to be read.
     pub(super) fn of(
         room: &Room,
         parts: &Parts,
@@ -126,7 +122,7 @@ impl Effect {
     }
 
     /// Does only the answer's body tell what happened?
-    fn needs_answer(&self) -> bool {
+    pub(super) fn needs_answer(&self) -> bool {
         matches!(
             self,
             Self::TokenRenewed(_) | Self::LeaseRenewed(_) | Self::TokenMade { .. }
@@ -134,7 +130,7 @@ impl Effect {
     }
 
     /// A failed write may have happened all the same; a refused revocation has not.
-    fn holds_after(&self, status: http::StatusCode) -> bool {
+    fn holds_after(&self, status: StatusCode) -> bool {
         status.is_success() || status.is_server_error() || matches!(self, Self::Written(_))
     }
 }
@@ -144,81 +140,54 @@ impl Effect {
 pub(super) struct Pending {
     room: Arc<Room>,
     effect: Effect,
+    certainty: Certainty,
 }
 
 impl Pending {
     pub(super) fn new(room: Arc<Room>, effect: Effect) -> Self {
-        Self { room, effect }
+        Self {
+            room,
+            effect,
+            certainty: Certainty::Doubtful,
+        }
     }
 
     pub(super) fn did_not_happen(mut self) {
         self.effect = Effect::None;
     }
+
+    /// Vault has answered with this.
+    pub(super) fn answered(mut self, status: StatusCode) {
+        if status.is_success() {
+            self.certainty = Certainty::Certain;
+        } else if !self.effect.holds_after(status) {
+            self.did_not_happen();
+        }
+    }
+
+    /// The request has failed.
+    pub(super) fn failed(self, error: &Error) {
+        if error.is_unsent() {
+            self.did_not_happen();
+        }
+    }
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        self.room.apply(&self.effect);
+        self.room.apply(&self.effect, self.certainty);
     }
 }
 
 impl Room {
-    /// Forwards what is not cached, and lets its effect happen before the answer goes back.
-    pub(super) async fn pass(
-        self: &Arc<Self>,
-        request: Request<upstream::Body>,
-        effect: Effect,
-        caller: &Caller,
-    ) -> Result<Response<ReplyBody>> {
-        self.metrics.cache_bypass();
-        if effect.needs_answer() {
-            return self.pass_and_read(request, &effect, caller).await;
-        }
-        let pending = Pending::new(Arc::clone(self), effect);
-        let response = self.forward(request).await?;
-        if !pending.effect.holds_after(response.status()) {
-            pending.did_not_happen();
-        }
-        Ok(response)
-    }
-
-    async fn pass_and_read(
-        &self,
-        request: Request<upstream::Body>,
-        effect: &Effect,
-        caller: &Caller,
-    ) -> Result<Response<ReplyBody>> {
-        let asked_at = Instant::now();
-        let response = self.forward(request).await?;
-        let is_small = http_body::Body::size_hint(response.body())
-            .upper()
-            .is_some_and(|size| size <= LARGEST_READ)
-            || policy::is_readable(response.headers());
-        if !response.status().is_success() || !is_small {
-            return Ok(response);
-        }
-        let (mut head, body) = response.into_parts();
-        let limit = usize::try_from(LARGEST_READ).unwrap_or(usize::MAX);
-        let body = timeout(READ_DEADLINE, Limited::new(body, limit).collect()).await;
-        let body = match body {
-            Ok(Ok(collected)) => collected.to_bytes(),
-            Ok(Err(_)) | Err(_) => {
-                return Err(crate::error::Error::new(
-                    crate::error::Kind::Unreachable,
-                    format!(
-                        "the answer of Vault at {} broke off",
-                        self.upstream.address()
-                    ),
-                ));
-            }
-        };
-        self.read_effect(effect, &body, asked_at, caller);
-        head.headers.remove(http::header::TRANSFER_ENCODING);
-        Ok(Response::from_parts(head, ReplyBody::Full(body)))
-    }
-
     /// Takes from an answer what a renewal or a new token brought.
-    fn read_effect(&self, effect: &Effect, body: &[u8], asked_at: Instant, caller: &Caller) {
+    pub(super) fn read_effect(
+        &self,
+        effect: &Effect,
+        body: &[u8],
+        asked_at: Instant,
+        caller: &Caller,
+    ) {
         let Some(envelope) = Envelope::read(body) else {
             return;
         };
@@ -278,6 +247,10 @@ impl Room {
                     parent.filter(|_| !auth.orphan && !matches!(caller, Caller::Anonymous));
                 self.tokens
                     .add(print, accessor, parent, Arc::new(life), None);
+                if auth.is_counted {
+                    self.tokens
+                        .note_counted(print, crate::life::Life::endless());
+                }
             }
             Effect::None
             | Effect::Written(_)
@@ -290,7 +263,7 @@ impl Room {
         }
     }
 
-    pub(super) fn apply(&self, effect: &Effect) {
+    pub(super) fn apply(&self, effect: &Effect, certainty: Certainty) {
         match effect {
             Effect::None
             | Effect::TokenRenewed(_)
@@ -314,9 +287,9 @@ impl Room {
             Effect::TokenRevoked {
                 token: Some(token),
                 orphan,
-            } => self.token_revoked(*token, *orphan),
+            } => self.token_revoked(*token, *orphan, certainty),
             Effect::AccessorRevoked(accessor) => match self.tokens.find_accessor(*accessor) {
-                Some(known) => self.token_revoked(known.token, false),
+                Some(known) => self.token_revoked(known.token, false, certainty),
                 None => self.tokens_ended(&self.tokens.end_without_accessor()),
             },
             Effect::LeaseRevoked(Some(lease_id)) => {
@@ -327,7 +300,7 @@ impl Room {
             // Tokens are revoked by the path of their login; whose those are, nobody told us.
             Effect::PrefixRevoked(prefix) if prefix.starts_with("auth/") => {
                 self.everything_revoked();
-                self.own_token_is_revoked();
+                self.own_token_is_revoked(certainty);
             }
             Effect::PrefixRevoked(prefix) if !prefix.is_empty() => {
                 let below = |path: &str| path.contains(prefix.as_str());
@@ -362,7 +335,11 @@ impl Room {
         }
     }
 
-    fn token_revoked(&self, token: Print, orphan: bool) {
+    fn token_revoked(&self, token: Print, orphan: bool, certainty: Certainty) {
+        // Were it ended on a mere suspicion, any caller could leave all others without a token.
+        if certainty == Certainty::Doubtful && self.is_own(token) {
+            return self.own_token_is_revoked(certainty);
+        }
         let mut ended = self.tokens.end(token, orphan);
         if ended.is_empty() {
             // Never seen before: what is being fetched with it right now must not be stored.
@@ -386,15 +363,20 @@ impl Room {
             self.lease_is_dead(lease.key);
         }
         self.drop_dead_leases();
-        let own = self.token.borrow().clone();
-        if own.is_some_and(|own| is_ended(self.keyer.print_of(&own.secret))) {
-            self.own_token_is_revoked();
+        if ended.iter().any(|known| self.is_own(known.token)) {
+            self.own_token_is_revoked(Certainty::Certain);
         }
     }
 
-    fn own_token_is_revoked(&self) {
+    fn is_own(&self, token: Print) -> bool {
+        let own = self.token.borrow();
+        own.as_deref()
+            .is_some_and(|own| self.keyer.print_of(&own.secret) == token)
+    }
+
+    fn own_token_is_revoked(&self, certainty: Certainty) {
         if let Some(own) = self.token.borrow().as_deref() {
-            (self.own_token_revoked)(own.generation);
+            (self.own_token_revoked)(own.generation, certainty);
         }
     }
 
@@ -468,6 +450,3 @@ fn mount_in(path: &ApiPath) -> Option<String> {
         .map_or(mount.clone(), str::to_owned);
     Some(format!("{before}{mount}"))
 }
-
-const LARGEST_READ: u64 = 1024 * 1024;
-const READ_DEADLINE: Duration = Duration::from_secs(60);

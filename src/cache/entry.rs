@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -52,9 +52,10 @@ pub(super) struct Static {
     pub hard_end: Option<Instant>,
     /// The end of the caller's token, where that is known.
     pub owner: Option<Arc<Life>>,
-    /// The login under which it was fetched; another login's entries are asked for again.
-    pub generation: u64,
-    pub revalidating: AtomicBool,
+    /// Of what was fetched by Leasehold's own token: the login. Another login's entries are asked for again.
+    pub generation: Option<u64>,
+    /// In milliseconds after `asked_at`, before when it is not asked for again; `RUNNING` while it is.
+    pub next_asking: AtomicU64,
 }
 
 /// The request that made an entry, without the token where that is Leasehold's own.
@@ -150,10 +151,39 @@ impl Entry {
         }
     }
 
+    /// True for the one who shall ask again for a static answer that is due.
+    pub(super) fn begins_asking(&self, now: Instant) -> bool {
+        let Stay::Static(stay) = &self.stay else {
+            return false;
+        };
+        let next = stay.next_asking.load(Ordering::Relaxed);
+        next <= self.age_millis(now)
+            && stay
+                .next_asking
+                .compare_exchange(next, RUNNING, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
+
+    /// It brought nothing; the next one asks after a while, `hint` at least.
+    pub(super) fn asking_failed(&self, now: Instant, hint: Option<Duration>, random: f64) {
+        let Stay::Static(stay) = &self.stay else {
+            return;
+        };
+        let wait = (stay.ttl / 32).clamp(SHORTEST_WAIT, LONGEST_WAIT);
+        let wait = wait.mul_f64(1.0 - 0.5 * random.clamp(0.0, 1.0));
+        let wait = wait.max(hint.unwrap_or_default());
+        let next = self.age_millis(now.checked_add(wait).unwrap_or(now));
+        stay.next_asking.store(next, Ordering::Relaxed);
+    }
+
+    fn age_millis(&self, now: Instant) -> u64 {
+        let millis = now.saturating_duration_since(self.asked_at).as_millis();
+        u64::try_from(millis).unwrap_or(RUNNING - 1)
+    }
+
     /// True at most once a second: a client's `no-cache` is worth one round trip, not a hundred.
     pub(super) fn may_refresh(&self, now: Instant) -> bool {
-        let millis = now.saturating_duration_since(self.asked_at).as_millis();
-        let millis = u64::try_from(millis).unwrap_or(u64::MAX);
+        let millis = self.age_millis(now);
         let last = self.refreshed.load(Ordering::Relaxed);
         millis.saturating_sub(last) >= 1_000
             && self
@@ -213,7 +243,7 @@ impl Static {
             return Freshness::Over;
         }
         let age = now.saturating_duration_since(asked_at);
-        if age < self.ttl && self.generation == generation {
+        if age < self.ttl && self.generation.is_none_or(|own| own == generation) {
             Freshness::Fresh
         } else if age < self.ttl + self.ttl / 4 {
             Freshness::Due
@@ -243,6 +273,10 @@ impl fmt::Debug for Entry {
 
 /// What an entry costs beside its texts: the structs, the indexes, the allocator.
 const OVERHEAD: usize = 400;
+const RUNNING: u64 = u64::MAX;
+/// Between two askings that failed; some eight fit into the time in which an answer is due.
+const SHORTEST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 pub(super) mod tests {
@@ -289,8 +323,8 @@ pub(super) mod tests {
             ttl: Duration::from_secs(100),
             hard_end: None,
             owner: None,
-            generation: 1,
-            revalidating: AtomicBool::new(false),
+            generation: Some(1),
+            next_asking: AtomicU64::new(0),
         });
         let mut entry = entry("", vec![], stay);
         entry.key = keyer.key(Identity::AutoAuth, Op::Read, None, resource, None, b"");
@@ -352,8 +386,8 @@ pub(super) mod tests {
             ttl: Duration::from_secs(100),
             hard_end: None,
             owner: None,
-            generation: 1,
-            revalidating: AtomicBool::new(false),
+            generation: Some(1),
+            next_asking: AtomicU64::new(0),
         });
         let entry = entry("{}", vec![], stay);
         let freshness = |generation| entry.freshness(Instant::now(), generation, Duration::ZERO);
@@ -363,6 +397,23 @@ pub(super) mod tests {
         assert_eq!(freshness(1), Freshness::Due);
         tokio::time::advance(Duration::from_secs(25)).await;
         assert_eq!(freshness(1), Freshness::Over);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_asks_again_and_after_a_failure_nobody_for_a_while() {
+        let entry = static_entry("a", 10);
+        let begins = || entry.begins_asking(Instant::now());
+        assert!(begins() && !begins());
+        entry.asking_failed(Instant::now(), None, 0.0);
+        tokio::time::advance(Duration::from_millis(3_124)).await;
+        assert!(!begins());
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(begins() && !begins());
+        entry.asking_failed(Instant::now(), Some(Duration::from_secs(60)), 1.0);
+        tokio::time::advance(Duration::from_millis(59_999)).await;
+        assert!(!begins());
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(begins());
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,6 +5,7 @@
 //! hang-up hurts another.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -29,11 +30,16 @@ pub(super) enum Verdict {
 }
 
 /// An answer that was read whole.
-#[derive(Debug)]
 pub(super) struct Collected {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Bytes,
+}
+
+impl fmt::Debug for Collected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, {} bytes", self.status, self.body.len())
+    }
 }
 
 impl Collected {

@@ -38,6 +38,11 @@ impl Room {
         self.forget_if_gone(ask, answer.status);
         let stored = match keep {
             Keep::No => return Verdict::Alone,
+            Keep::Counted { token, ttl } => {
+                let life = Life::ending_at(asked_at + ttl.min(crate::life::LONGEST));
+                self.tokens.note_counted(self.keyer.print_of(&token), life);
+                return Verdict::Alone;
+            }
             Keep::Share | Keep::AskMount => None,
             Keep::Static { ttl, rotation } => {
                 let entry = self.static_entry(ask, &answer, asked_at, ttl, rotation);
@@ -130,12 +135,10 @@ impl Room {
                 .map(|rotation| asked_at + rotation.value.min(crate::life::LONGEST)),
             owner,
             generation: match &ask.caller {
-                Caller::AutoAuth(token) => token.generation,
-                Caller::Own(_) | Caller::Anonymous | Caller::Unclear => {
-                    self.generation.load(Ordering::Relaxed)
-                }
+                Caller::AutoAuth(token) => Some(token.generation),
+                Caller::Own(_) | Caller::Anonymous | Caller::Unclear => None,
             },
-            revalidating: false.into(),
+            next_asking: 0.into(),
         });
         let countdowns = rotation
             .into_iter()
@@ -238,8 +241,8 @@ impl Room {
     /// is made with it dies with it.
     fn life_of(self: &Arc<Self>, ask: &Ask, token: &Secret) -> Arc<Life> {
         let print = self.keyer.print_of(token);
-        let (life, is_new) = self.tokens.life_of(print);
-        if is_new {
+        let (life, should_ask) = self.tokens.life_of(print);
+        if should_ask {
             self.look_up_token(ask, token, print);
         }
         life

@@ -3,7 +3,7 @@
 //! Headers do not count, but for those that make a request uncacheable (`policy`). The hash is keyed
 //! per process, 128 bits: nobody outside can build two requests that collide.
 
-use std::hash::Hasher;
+use std::hash::{BuildHasher, Hasher, RandomState};
 
 use http::Method;
 use serde_json::Value;
@@ -67,19 +67,11 @@ pub(super) struct Keyer {
 }
 
 impl Keyer {
+    /// The seed comes from the system's generator: a guessable one would let a caller aim at another's entries.
     pub(super) fn new() -> Self {
-        // The system's generator; a guessable seed would let a caller aim at another's entries.
-        let mut seed = [0u8; 16];
-        if ring_random(&mut seed).is_err() {
-            tracing::warn!("the system gave no random bytes; cache keys are seeded by the clock");
-            seed = u128::from(fastrand::u64(..))
-                .wrapping_mul(fastrand::u128(..))
-                .to_le_bytes();
-        }
-        let number = u128::from_le_bytes(seed);
-        let low = u64::try_from(number & u128::from(u64::MAX)).unwrap_or_default();
+        let random = || RandomState::new().hash_one(0_u8);
         Self {
-            seed: (low, u64::try_from(number >> 64).unwrap_or_default()),
+            seed: (random(), random()),
         }
     }
 
@@ -147,11 +139,6 @@ impl Default for Keyer {
     fn default() -> Self {
         Self::new()
     }
-}
-
-fn ring_random(buffer: &mut [u8]) -> Result<(), ()> {
-    let provider = rustls::crypto::ring::default_provider();
-    provider.secure_random.fill(buffer).map_err(|_| ())
 }
 
 fn asks_for(query: Option<&str>, what: &str) -> bool {

@@ -1,7 +1,6 @@
 //! Fetching: one leader per flight, its answer passed on as it arrives and looked at as a whole.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -14,12 +13,12 @@ use tower::ServiceExt;
 
 use super::body::{PipeWriter, ReplyBody, pipe};
 use super::effect::{Effect, Pending};
-use super::entry::{Entry, Stay};
+use super::entry::Entry;
 use super::flight::{Collected, Flight, Follower, Seat, Verdict};
 use super::policy;
 use super::{Ask, Room, internal, mark_miss};
 use crate::error::{Error, Kind, Result};
-use crate::upstream::UpstreamBody;
+use crate::upstream::{self, UpstreamBody};
 
 /// Where the answer goes first: the client whose request started the flight.
 type Client = oneshot::Sender<Result<Response<ReplyBody>>>;
@@ -85,33 +84,36 @@ impl Room {
 
     /// Asks again in the background for an entry that is due; nobody waits for it.
     pub(super) fn revalidate(self: &Arc<Self>, entry: &Arc<Entry>) {
-        let Stay::Static(stay) = &entry.stay else {
+        if !entry.begins_asking(Instant::now()) {
             return;
-        };
-        if stay.revalidating.swap(true, Ordering::Relaxed) {
+        }
+        if !self.upstream.budget().take_spare() {
+            entry.asking_failed(Instant::now(), None, fastrand::f64());
             return;
         }
         let room = Arc::clone(self);
         let entry = Arc::clone(entry);
-        self.tasks.spawn("revalidate", async move {
-            room.upstream.budget().acquire().await;
+        self.in_background("revalidate", async move {
             let outcome = match room.ask_again(&entry) {
                 Some(ask) => Arc::clone(&room).fetch_in_background(ask).await,
                 None => None,
             };
-            if !matches!(outcome, Some(Verdict::Stored(_)))
-                && let Stay::Static(stay) = &entry.stay
-            {
-                stay.revalidating.store(false, Ordering::Relaxed);
-            }
+            let hint = match outcome {
+                Some(Verdict::Stored(_)) => return,
+                Some(Verdict::Shared(answer)) => upstream::retry_after(&answer.headers),
+                Some(Verdict::Failed(error)) => error.wait_hint(),
+                Some(Verdict::Alone) | None => None,
+            };
+            entry.asking_failed(Instant::now(), hint, fastrand::f64());
         });
     }
 
-    /// Leads, or follows who leads already; the verdict, or `None` where there was none.
+    /// Leads, or follows who leads already; the verdict, or `None` where there was none. Where Vault asks
+    /// for peace, everything else in the background leaves it in peace too.
     pub(super) async fn fetch_in_background(self: Arc<Self>, ask: Ask) -> Option<Verdict> {
         let token = self.token_of(&ask);
-        match self.flights.board(ask.key, ask.path.canonical(), token) {
-            Seat::Follower(follower) => self.follow(follower).await.ok().flatten(),
+        let follower = match self.flights.board(ask.key, ask.path.canonical(), token) {
+            Seat::Follower(follower) => follower,
             Seat::Leader(flight) => {
                 let tasks = self.tasks.clone();
                 let follower = flight.follow();
@@ -119,20 +121,31 @@ impl Room {
                     "background fetch",
                     Arc::clone(&self).lead(ask, flight, None, None),
                 );
-                self.follow(follower).await.ok().flatten()
+                follower
             }
+        };
+        let verdict = self.follow(follower).await.ok().flatten();
+        if let Some(Verdict::Shared(answer)) = &verdict
+            && !answer.status.is_success()
+            && let Some(wait) = upstream::retry_after(&answer.headers)
+        {
+            self.upstream.budget().hold_until(Instant::now() + wait);
         }
+        verdict
     }
 
     async fn follow(&self, mut follower: Follower) -> Result<Option<Verdict>> {
-        match timeout(FOLLOWERS_PATIENCE, follower.wait_for(Option::is_some)).await {
+        // The leader may need a look-up of its token and a second try, each within its own deadline.
+        let patience = self.upstream.timeout() + FOLLOWERS_EXTRA;
+        match timeout(patience, follower.wait_for(Option::is_some)).await {
             Ok(Ok(verdict)) => Ok(verdict.clone()),
             Ok(Err(_)) => Ok(None),
             Err(_) => Err(Error::new(
                 Kind::Deadline,
                 format!(
-                    "another request for the same path waits for Vault for over {} s",
-                    FOLLOWERS_PATIENCE.as_secs()
+                    "Vault at {} did not answer the first of several equal requests within {} s",
+                    self.upstream.address(),
+                    patience.as_secs()
                 ),
             )),
         }
@@ -158,7 +171,9 @@ impl Room {
         };
         match answer {
             Err(error) => {
-                drop(write);
+                if let Some(write) = write {
+                    write.failed(&error);
+                }
                 self.flights.land(&flight, Verdict::Failed(error.clone()));
                 reply(client, Err(error));
             }
@@ -325,5 +340,5 @@ fn content_length(headers: &HeaderMap) -> Option<u64> {
 const LARGEST_ENTRY: u64 = 1024 * 1024;
 /// A collected body that brings nothing for this long is given up.
 const STALL: Duration = Duration::from_secs(60);
-const FOLLOWERS_PATIENCE: Duration = Duration::from_secs(90);
+const FOLLOWERS_EXTRA: Duration = Duration::from_secs(30);
 const MOST_ABANDONED: usize = 3;

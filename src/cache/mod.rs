@@ -12,6 +12,7 @@ mod keep;
 mod key;
 mod lead;
 mod mounts;
+mod pass;
 mod policy;
 mod replace;
 mod store;
@@ -81,8 +82,16 @@ pub struct Ingredients {
     pub token: TokenRx,
     pub tasks: Tasks,
     pub metrics: Metrics,
-    /// Called when Leasehold's own token (of this generation) was revoked through us.
-    pub own_token_revoked: Arc<dyn Fn(u64) + Send + Sync>,
+    /// Called when Leasehold's own token (of this generation) was revoked through us, or may have been.
+    pub own_token_revoked: Arc<dyn Fn(u64, Certainty) + Send + Sync>,
+}
+
+/// Has Vault said that it did what a request asks for?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Certainty {
+    Certain,
+    /// It broke off, or failed on Vault's side.
+    Doubtful,
 }
 
 /// The service. Clones share one cache.
@@ -106,7 +115,7 @@ struct Room {
     token: TokenRx,
     tasks: Tasks,
     metrics: Metrics,
-    own_token_revoked: Arc<dyn Fn(u64) + Send + Sync>,
+    own_token_revoked: Arc<dyn Fn(u64, Certainty) + Send + Sync>,
     /// The login that is current; static entries of another are asked for again.
     generation: AtomicU64,
     lease_numbers: AtomicU64,
@@ -195,25 +204,27 @@ impl Room {
         let Some(path) = ApiPath::parse(parts.uri.path(), namespace_of(&parts.headers)) else {
             return self.forward(Request::from_parts(parts, body)).await;
         };
-        let body = body.read_ahead(LARGEST_KEYED_BODY).await?;
+        let query = parts.uri.query();
+        let treatment =
+            policy::treatment(&self.settings, &parts.method, query, &path, &parts.headers);
+        // What nobody here needs to know is passed on as it comes.
+        let body = match treatment {
+            Treatment::Through if !path.is_told_by_body() => body,
+            Treatment::Through | Treatment::Shared(_) | Treatment::Alone(_) => {
+                body.read_ahead(LARGEST_KEYED_BODY).await?
+            }
+        };
         let small = match &body {
             upstream::Body::Empty => Some(Bytes::new()),
             upstream::Body::Full(bytes) => Some(bytes.clone()),
-            upstream::Body::Streamed { .. } => None,
+            upstream::Body::Streamed(_) => None,
         };
-        let query = parts.uri.query();
-        let treatment = policy::treatment(
-            &self.settings,
-            &parts.method,
-            query,
-            &path,
-            &parts.headers,
-            small.is_some(),
-        );
         let identity = self.identity(&caller);
-        if let Some(Identity::Token(token)) = identity {
-            self.tokens.touch(token, Instant::now());
-        }
+        // Where uses are counted, each request is to cost one, and we none.
+        let identity = identity.filter(|identity| match identity {
+            Identity::Token(token) => !self.tokens.touch(*token, Instant::now()),
+            Identity::AutoAuth | Identity::Anonymous => true,
+        });
         let (op, small, identity) = match (treatment, small, identity) {
             (Treatment::Shared(op) | Treatment::Alone(op), Some(small), Some(identity))
                 if !op.is_read() || small.is_empty() =>
@@ -334,7 +345,7 @@ impl Room {
         }
     }
 
-    /// Lets go of what hangs below tokens that have ended, and tells the gauges.
+    /// Lets go, now and then, of what hangs below tokens that have ended.
     async fn sweep(self: Arc<Self>) {
         loop {
             tokio::select! {

@@ -38,14 +38,19 @@ impl Mounts {
             .and_then(|mount| mount.kind.clone())
     }
 
-    /// `Some` for the one who shall ask.
-    pub(super) fn start_asking(&self, resource: &str, now: Instant) -> Option<Asking> {
+    /// `Some` for the one who shall ask, if `may_ask` says that there is a place for that.
+    pub(super) fn start_asking(
+        &self,
+        resource: &str,
+        now: Instant,
+        may_ask: impl FnOnce() -> bool,
+    ) -> Option<Asking> {
         let mut known = self.lock();
         if prefixes(resource).any(|prefix| known.get(prefix).is_some_and(|m| m.until > now)) {
             return None;
         }
         known.retain(|_, mount| mount.until > now);
-        if known.len() >= MOST {
+        if known.len() >= MOST || !may_ask() {
             return None;
         }
         let (ends, asking) = watch::channel(());
@@ -78,7 +83,8 @@ impl Mounts {
         let guess = first_segment(resource);
         known.remove(guess);
         let (path, kind, until) = match told {
-            None => (guess, None, now + REFUSED_FOR),
+            // Refused to one caller, for one path: others may ask about theirs.
+            None => (resource, None, now + REFUSED_FOR),
             Some((mount, kind)) => {
                 let mount = mount.trim_matches('/');
                 let Some(path) = prefixes(resource).find(|prefix| ends_with_path(prefix, mount))
@@ -135,26 +141,30 @@ mod tests {
     async fn one_asks_and_all_know() {
         let mounts = Mounts::default();
         let now = Instant::now();
-        let asking = mounts.start_asking("team/kv/a/b", now).unwrap();
-        assert!(mounts.start_asking("team/kv/c", now).is_none());
+        let asking = mounts.start_asking("team/kv/a/b", now, || true).unwrap();
+        assert!(mounts.start_asking("team/kv/c", now, || true).is_none());
         mounts.learn("team/kv/a/b", Some(&("kv/".into(), "kv".into())), now);
         drop(asking);
         assert_eq!(mounts.kind_of("team/kv/c", now).as_deref(), Some("kv"));
         assert_eq!(mounts.kind_of("team/other/c", now), None);
-        assert!(mounts.start_asking("team/other/c", now).is_some());
+        assert!(mounts.start_asking("team/other/c", now, || true).is_some());
         tokio::time::advance(KNOWN_FOR).await;
         assert_eq!(mounts.kind_of("team/kv/c", Instant::now()), None);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_refusal_is_remembered_for_a_while() {
+    async fn a_refusal_is_remembered_for_a_while_and_for_its_path() {
         let mounts = Mounts::default();
         let now = Instant::now();
-        assert!(mounts.start_asking("kv/a", now).is_some());
+        let may_ask = |path: &str, at| mounts.start_asking(path, at, || true).is_some();
+        assert!(mounts.start_asking("kv/a", now, || false).is_none());
+        assert!(may_ask("kv/a", now));
         mounts.learn("kv/a", None, now);
-        assert!(mounts.start_asking("kv/b", now).is_none());
+        assert!(!may_ask("kv/a", now));
+        assert!(may_ask("kv/b", now));
+        mounts.learn("kv/b", None, now);
         tokio::time::advance(REFUSED_FOR).await;
-        assert!(mounts.start_asking("kv/b", Instant::now()).is_some());
+        assert!(may_ask("kv/a", Instant::now()));
     }
 
     #[tokio::test(start_paused = true)]
@@ -170,7 +180,7 @@ mod tests {
     async fn who_waits_is_woken_by_the_end_of_the_look_up_or_by_the_clock() {
         let mounts = Mounts::default();
         let start = Instant::now();
-        let asking = mounts.start_asking("kv/a", start).unwrap();
+        let asking = mounts.start_asking("kv/a", start, || true).unwrap();
         mounts.settled("kv/a", Duration::from_millis(50)).await;
         assert_eq!(start.elapsed(), Duration::from_millis(50));
         drop(asking);

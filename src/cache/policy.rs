@@ -1,4 +1,5 @@
-//! What may be cached, and for how long. Pure: no clock, no I/O; DESIGN §4 as code.
+//! What may be cached, and for how long. Pure: no clock, no I/O. README, "What it does", says
+//! the same in words.
 
 use std::time::Duration;
 
@@ -6,9 +7,9 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, Method, StatusCode};
 
 use super::key::Op;
-use crate::config::{Cache as Settings, PathMode, PathRule};
+use crate::config::{Cache as Settings, PathMode, PathRule, StaticSecrets};
 use crate::secret::Secret;
-use crate::vault::envelope::{Envelope, Seconds};
+use crate::vault::envelope::{Auth, Envelope, Seconds};
 use crate::vault::headers::{INLINE_AUTH_PREFIX, X_VAULT_MFA, X_VAULT_NAMESPACE, X_VAULT_WRAP_TTL};
 use crate::vault::path::{ApiPath, Kind};
 
@@ -19,7 +20,7 @@ pub(super) enum Treatment {
     Shared(Op),
     /// Looked up and perhaps stored, never held for another: a write that may bring a lease.
     Alone(Op),
-    /// Passed through. What it changes is still noticed (`invalidate`).
+    /// Passed through. What it changes is still noticed (`effect`).
     Through,
 }
 
@@ -30,6 +31,8 @@ pub(super) enum Keep {
     Leased(Brought),
     /// Until the end of the token that it brought.
     Token(Login),
+    /// It brought a token of few uses, which is its owner's alone.
+    Counted { token: Secret, ttl: Duration },
     /// For `ttl`; `rotation` is when Vault will change it, a hard end.
     Static {
         ttl: Duration,
@@ -69,14 +72,12 @@ pub(super) fn rule_for<'a>(settings: &'a Settings, path: &ApiPath) -> Option<&'a
         .find(|rule| glob_matches(rule.glob.trim_matches('/'), path.canonical()))
 }
 
-/// `small_body`: the request's body was read whole (or there is none).
 pub(super) fn treatment(
     settings: &Settings,
     method: &Method,
     query: Option<&str>,
     path: &ApiPath,
     headers: &HeaderMap,
-    small_body: bool,
 ) -> Treatment {
     if is_personal(headers) {
         return Treatment::Through;
@@ -90,11 +91,9 @@ pub(super) fn treatment(
     match path.kind() {
         Kind::Secret if op.is_read() => Treatment::Shared(op),
         Kind::UiMounts if op == Op::Read => Treatment::Shared(op),
-        Kind::Secret if small_body && !path.looks_like_kv2() => Treatment::Alone(op),
-        Kind::Login if small_body && settings.logins && !op.is_read() => Treatment::Shared(op),
-        Kind::TokenCreate if small_body && settings.token_create && !op.is_read() => {
-            Treatment::Shared(op)
-        }
+        Kind::Secret if !path.looks_like_kv2() => Treatment::Alone(op),
+        Kind::Login if settings.logins && !op.is_read() => Treatment::Shared(op),
+        Kind::TokenCreate if settings.token_create && !op.is_read() => Treatment::Shared(op),
         Kind::Secret
         | Kind::UiMounts
         | Kind::Login
@@ -147,7 +146,7 @@ pub(super) fn may_need_mount(path: &ApiPath, op: Op) -> bool {
     *path.kind() == Kind::Secret && op.is_read() && !shows
 }
 
-/// `mount` is the kind of mount as looked up, for servers that do not say it in their answers.
+/// `mount_looked_up` is the kind of mount as looked up, for servers that do not say it in their answers.
 pub(super) fn verdict(
     settings: &Settings,
     op: Op,
@@ -155,7 +154,7 @@ pub(super) fn verdict(
     status: StatusCode,
     headers: &HeaderMap,
     body: &[u8],
-    mount: Option<&str>,
+    mount_looked_up: Option<&str>,
 ) -> Keep {
     let shared = if op.is_read() { Keep::Share } else { Keep::No };
     if !status.is_success() || !is_readable(headers) {
@@ -167,59 +166,73 @@ pub(super) fn verdict(
     if envelope.is_wrapped {
         return Keep::No;
     }
-    let mount = envelope.mount_type.as_deref().or(mount);
     if let Some(auth) = &envelope.auth {
-        if !matches!(path.kind(), Kind::Login | Kind::TokenCreate) {
-            return Keep::No;
-        }
-        return match &auth.lease_duration {
-            Some(ttl) if !ttl.value.is_zero() && !auth.client_token.is_empty() => {
-                Keep::Token(Login {
-                    token: Secret::new(auth.client_token.as_ref()),
-                    accessor: (!auth.accessor.is_empty())
-                        .then(|| Secret::new(auth.accessor.as_ref())),
-                    orphan: auth.orphan,
-                    renewable: auth.renewable,
-                    ttl: ttl.clone(),
-                })
-            }
-            _ => Keep::No,
-        };
+        let is_login = matches!(path.kind(), Kind::Login | Kind::TokenCreate);
+        return if is_login { of_login(auth) } else { Keep::No };
     }
+    let mount = envelope.mount_type.clone();
+    let mount = mount.as_deref().or(mount_looked_up);
     let rule = rule_for(settings, path);
     let mode = rule.and_then(|rule| rule.mode);
     if !envelope.lease_id.is_empty() {
-        return match envelope.lease_duration {
-            // A one-time password is spent by its first use.
-            _ if matches!(mount, Some("ssh" | "totp")) => Keep::No,
-            Some(ttl) if !ttl.value.is_zero() && mode != Some(PathMode::Static) => {
-                Keep::Leased(Brought {
-                    lease_id: Secret::new(envelope.lease_id),
-                    renewable: envelope.renewable,
-                    ttl,
-                })
-            }
-            _ => Keep::No,
-        };
+        return of_lease(envelope, mount, mode);
     }
     if !op.is_read() || mode == Some(PathMode::Leased) || status != StatusCode::OK {
         return shared;
     }
-    let ttl = match (
-        rule.and_then(|rule| rule.ttl),
-        &settings.static_secrets,
-        mode,
-    ) {
-        (Some(ttl), _, Some(PathMode::Static)) | (Some(ttl), Some(_), _) => ttl,
-        (None, Some(defaults), _) => defaults.ttl,
-        (None, None, Some(PathMode::Static)) => crate::config::StaticSecrets::default().ttl,
-        _ => return shared,
+    match static_ttl(settings, rule) {
+        Some(ttl) => of_static(&envelope, body, path, mount, mode, ttl),
+        None => shared,
+    }
+}
+
+fn of_login(auth: &Auth<'_>) -> Keep {
+    match &auth.lease_duration {
+        // Shared, its uses would not last for those who share it.
+        ttl if auth.is_counted => Keep::Counted {
+            token: Secret::new(auth.client_token.as_ref()),
+            ttl: ttl.as_ref().map_or(Duration::ZERO, |ttl| ttl.value),
+        },
+        Some(ttl) if !ttl.value.is_zero() && !auth.client_token.is_empty() => Keep::Token(Login {
+            token: Secret::new(auth.client_token.as_ref()),
+            accessor: (!auth.accessor.is_empty()).then(|| Secret::new(auth.accessor.as_ref())),
+            orphan: auth.orphan,
+            renewable: auth.renewable,
+            ttl: ttl.clone(),
+        }),
+        _ => Keep::No,
+    }
+}
+
+fn of_lease(envelope: Envelope<'_>, mount: Option<&str>, mode: Option<PathMode>) -> Keep {
+    match envelope.lease_duration {
+        // A one-time password is spent by its first use.
+        _ if matches!(mount, Some("ssh" | "totp")) => Keep::No,
+        Some(ttl) if !ttl.value.is_zero() && mode != Some(PathMode::Static) => {
+            Keep::Leased(Brought {
+                lease_id: Secret::new(envelope.lease_id),
+                renewable: envelope.renewable,
+                ttl,
+            })
+        }
+        _ => Keep::No,
+    }
+}
+
+fn of_static(
+    envelope: &Envelope<'_>,
+    body: &[u8],
+    path: &ApiPath,
+    mount: Option<&str>,
+    mode: Option<PathMode>,
+    ttl: Duration,
+) -> Keep {
+    let kept = Keep::Static {
+        ttl,
+        rotation: None,
     };
     if mode == Some(PathMode::Static) || *path.kind() == Kind::UiMounts {
-        return Keep::Static {
-            ttl,
-            rotation: None,
-        };
+        return kept;
     }
     if let Some(rotation) = envelope.rotation(body) {
         return Keep::Static {
@@ -228,18 +241,25 @@ pub(super) fn verdict(
         };
     }
     match mount {
-        None if path.looks_like_kv2() && envelope.is_kv2_version() => Keep::Static {
-            ttl,
-            rotation: None,
-        },
-        Some("kv" | "generic") if envelope.has_data() => Keep::Static {
-            ttl,
-            rotation: None,
-        },
-        Some(_) => shared,
+        None if path.looks_like_kv2() && envelope.is_kv2_version() => kept,
+        Some("kv" | "generic") if envelope.has_data() => kept,
         None if envelope.has_data() => Keep::AskMount,
-        None => shared,
+        Some(_) | None => Keep::Share,
     }
+}
+
+/// How long static answers of a path are kept; `None`: they are not. A rule of mode `static` keeps them even
+/// where static secrets are turned off.
+fn static_ttl(settings: &Settings, rule: Option<&PathRule>) -> Option<Duration> {
+    let defaults = settings.static_secrets.as_ref();
+    let is_forced = rule.is_some_and(|rule| rule.mode == Some(PathMode::Static));
+    if defaults.is_none() && !is_forced {
+        return None;
+    }
+    let of_rule = rule.and_then(|rule| rule.ttl);
+    of_rule
+        .or(defaults.map(|defaults| defaults.ttl))
+        .or_else(|| Some(StaticSecrets::default().ttl))
 }
 
 /// `*` stands for any text, slashes too; everything else for itself.
@@ -299,6 +319,7 @@ mod tests {
             }
             Keep::Leased(_) => "leased".into(),
             Keep::Token(_) => "token".into(),
+            Keep::Counted { .. } => "counted".into(),
             Keep::Share => "share".into(),
             Keep::No => "no".into(),
             Keep::AskMount => "ask".into(),
@@ -314,7 +335,6 @@ mod tests {
             None,
             &path,
             &HeaderMap::new(),
-            true,
         )
     }
 
@@ -361,14 +381,7 @@ mod tests {
                 HeaderValue::from_static("x"),
             );
             let path = ApiPath::parse("/v1/secret/data/x", None).unwrap();
-            let treated = treatment(
-                &Settings::default(),
-                &Method::GET,
-                None,
-                &path,
-                &headers,
-                true,
-            );
+            let treated = treatment(&Settings::default(), &Method::GET, None, &path, &headers);
             assert_eq!(treated, Treatment::Through, "{name}");
         }
     }
@@ -430,6 +443,8 @@ mod tests {
         let body = r#"{"auth":{"client_token":"t","lease_duration":60,"renewable":true}}"#;
         assert_eq!(answer("PUT", "/v1/auth/x/login", body, None), "token");
         assert_eq!(answer("GET", "/v1/kv/x", body, Some("kv")), "no");
+        let counted = r#"{"auth":{"client_token":"t","lease_duration":60,"num_uses":3}}"#;
+        assert_eq!(answer("PUT", "/v1/auth/x/login", counted, None), "counted");
         let batch = r#"{"auth":{"client_token":"t","lease_duration":0}}"#;
         assert_eq!(answer("PUT", "/v1/auth/x/login", batch, None), "no");
     }
@@ -478,14 +493,7 @@ mod tests {
         );
         assert_eq!(said(kept), "static 7 false");
         settings.paths = vec![rule(Some(PathMode::Bypass))];
-        let treated = treatment(
-            &settings,
-            &Method::GET,
-            None,
-            &path,
-            &HeaderMap::new(),
-            true,
-        );
+        let treated = treatment(&settings, &Method::GET, None, &path, &HeaderMap::new());
         assert_eq!(treated, Treatment::Through);
     }
 

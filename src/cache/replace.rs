@@ -13,7 +13,7 @@ use super::key::{Identity, Op, Print};
 use super::{Ask, Caller, Room, internal};
 use crate::error::{Error, Kind, Result};
 use crate::lease::{Ended, Lease, Tenant};
-use crate::life::LONGEST;
+use crate::life::{LONGEST, Life};
 use crate::secret::Secret;
 use crate::tasks::Later;
 use crate::upstream::{self, Call};
@@ -117,10 +117,27 @@ impl Room {
         })
     }
 
+    /// Work that nobody waits for: it ends with Leasehold.
+    pub(super) fn in_background(
+        &self,
+        name: &'static str,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let tasks = self.tasks.clone();
+        self.tasks.spawn(name, async move {
+            tokio::select! {
+                () = work => {}
+                () = tasks.stopping() => {}
+            }
+        });
+    }
+
     /// Asks once what is mounted where a request reads, with the caller's token, beside that request.
     pub(super) fn look_up_mount(self: &Arc<Self>, ask: &Ask) {
         let resource = ask.path.canonical().to_owned();
-        let Some(asking) = self.mounts.start_asking(&resource, Instant::now()) else {
+        let Some(asking) = self.mounts.start_asking(&resource, Instant::now(), || {
+            self.upstream.budget().take_spare()
+        }) else {
             return;
         };
         let raw = ask
@@ -141,32 +158,40 @@ impl Room {
             }
         }
         let room = Arc::clone(self);
-        self.tasks.spawn("mount look-up", async move {
-            room.upstream.budget().acquire().await;
+        self.in_background("mount look-up", async move {
             let told = room.ask_mount(request).await;
             room.mounts.learn(&resource, told.as_ref(), Instant::now());
             drop(asking);
         });
     }
 
-    /// Asks once, in the background, what Vault says of a caller's token.
+    /// Asks once, in the background, what Vault says of a caller's token. Where there is no place for that now,
+    /// the next answer that is kept for the token asks.
     pub(super) fn look_up_token(self: &Arc<Self>, ask: &Ask, token: &Secret, print: Print) {
+        if !self.upstream.budget().take_spare() {
+            self.tokens.ask_later(print);
+            return;
+        }
         let room = Arc::clone(self);
         let token = token.clone();
         let namespace = super::namespace_of(&ask.parts.headers).map(str::to_owned);
-        self.tasks.spawn("token look-up", async move {
+        self.in_background("token look-up", async move {
             let call = Call::new(Method::GET, "/v1/auth/token/lookup-self")
                 .token(&token)
-                .namespace(Some(namespace.as_deref().unwrap_or_default()));
+                .namespace(Some(namespace.as_deref().unwrap_or_default()))
+                .placed();
             // Where it is not told, revocations of unknown accessors end what is kept for the token.
             let Ok(answer) = room.upstream.call(call).await else {
                 return;
             };
             let told = Envelope::read(&answer.body).and_then(|envelope| envelope.looked_up());
-            if let Some((accessor, left)) = told {
-                let end = (!left.is_zero()).then(|| answer.asked_at + left.min(LONGEST));
-                let accessor = room.keyer.print(accessor.as_bytes());
-                room.tokens.learn(print, accessor, end);
+            let Some(told) = told else { return };
+            let end = (!told.left.is_zero()).then(|| answer.asked_at + told.left.min(LONGEST));
+            let accessor = room.keyer.print(told.accessor.as_bytes());
+            room.tokens.learn(print, accessor, end);
+            if told.is_counted {
+                room.tokens.note_counted(print, Life::endless());
+                room.clear_token(print);
             }
         });
     }

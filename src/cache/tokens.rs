@@ -32,6 +32,10 @@ struct Node {
     accessor: Option<Print>,
     /// The lease of a cached login, so that a client's renewal of the token finds it.
     lease: Option<Arc<Lease>>,
+    /// It dies after a number of uses, which are its owner's to spend.
+    is_counted: bool,
+    /// Vault was asked how long it lives.
+    is_asked: bool,
 }
 
 /// What is known of a token that a renewal or revocation names.
@@ -43,17 +47,31 @@ pub(super) struct Known {
 }
 
 impl Tokens {
-    /// The life of a caller's token, and whether it is seen for the first time: such a one is believed in
-    /// until told otherwise.
+    /// The life of a caller's token, and whether Vault should be asked about it, which is said once. One that
+    /// was not seen before is believed in until told otherwise.
     pub(super) fn life_of(&self, token: Print) -> (Arc<Life>, bool) {
         let mut family = self.lock();
-        let count = family.nodes.len();
         let node = family
             .nodes
             .entry(token)
             .or_insert_with(|| Node::new(Arc::new(Life::endless())));
-        let life = Arc::clone(&node.life);
-        (life, family.nodes.len() > count)
+        let should_ask = node.accessor.is_none() && !node.is_asked;
+        node.is_asked = true;
+        (Arc::clone(&node.life), should_ask)
+    }
+
+    /// It was not asked about after all.
+    pub(super) fn ask_later(&self, token: Print) {
+        if let Some(node) = self.lock().nodes.get_mut(&token) {
+            node.is_asked = false;
+        }
+    }
+
+    /// The token dies after a number of uses, or with `life` where it was not known yet.
+    pub(super) fn note_counted(&self, token: Print, life: Life) {
+        let mut family = self.lock();
+        let unseen = || Node::new(Arc::new(life));
+        family.nodes.entry(token).or_insert_with(unseen).is_counted = true;
     }
 
     /// What Vault says of a token that was seen: its accessor, and its end where it has one.
@@ -94,9 +112,9 @@ impl Tokens {
         lease: Option<Arc<Lease>>,
     ) {
         let mut family = self.lock();
-        let children = family
+        let (children, is_counted) = family
             .detach(token)
-            .map_or_else(Vec::new, |node| node.children);
+            .map_or_else(Default::default, |node| (node.children, node.is_counted));
         if let Some(parent) = parent {
             let unseen = || Node::new(Arc::new(Life::endless()));
             let parent = family.nodes.entry(parent).or_insert_with(unseen);
@@ -111,20 +129,23 @@ impl Tokens {
             children,
             accessor,
             lease,
+            is_counted,
+            is_asked: accessor.is_some(),
         };
         family.nodes.insert(token, node);
     }
 
-    /// A request came that carries this token: if it is a cached login's, that login is in use.
-    pub(super) fn touch(&self, token: Print, now: Instant) {
-        if let Some(lease) = self
-            .lock()
-            .nodes
-            .get(&token)
-            .and_then(|node| node.lease.as_ref())
-        {
+    /// A request came that carries this token: if it is a cached login's, that login is in use. True if its
+    /// uses are counted.
+    pub(super) fn touch(&self, token: Print, now: Instant) -> bool {
+        let family = self.lock();
+        let Some(node) = family.nodes.get(&token) else {
+            return false;
+        };
+        if let Some(lease) = &node.lease {
             lease.touch(now);
         }
+        node.is_counted
     }
 
     pub(super) fn find(&self, token: Print) -> Option<Known> {
@@ -242,6 +263,8 @@ impl Node {
             children: Vec::new(),
             accessor: None,
             lease: None,
+            is_counted: false,
+            is_asked: false,
         }
     }
 
@@ -332,6 +355,21 @@ mod tests {
         assert_eq!(tokens.end_without_accessor().len(), 1);
         assert!(stranger.is_over(Instant::now()) && !learned.is_over(Instant::now()));
         assert!(tokens.find_accessor(print("its accessor")).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_of_few_uses_is_known_until_its_end() {
+        let (tokens, print) = family();
+        let now = Instant::now();
+        let end = now + Duration::from_secs(60);
+        tokens.note_counted(print("few"), Life::ending_at(end));
+        tokens.note_counted(print("child"), Life::ending_at(end));
+        tokens.sweep(now);
+        for (name, is_counted) in [("few", true), ("child", true), ("root", false)] {
+            assert_eq!(tokens.touch(print(name), now), is_counted, "{name}");
+        }
+        tokens.sweep(end);
+        assert!(!tokens.touch(print("few"), end));
     }
 
     #[tokio::test(start_paused = true)]

@@ -19,7 +19,7 @@ use crate::telemetry;
 
 /// Runs until a signal; exit code 1 when a flag is wrong or a port is taken.
 pub(super) fn dev(flags: &DevFlags) -> ExitCode {
-    finish(options(flags).and_then(|options| {
+    let outcome = options(flags).and_then(|options| {
         let level = flags.log_level.as_deref().unwrap_or("info");
         let level = parse_level(level).map_err(|error| wrong("log-level", &error))?;
         let log = Log {
@@ -28,7 +28,8 @@ pub(super) fn dev(flags: &DevFlags) -> ExitCode {
         };
         telemetry::start(&log)?;
         block_on(1, serve(flags.vault_port, flags.port, options, log))
-    }))
+    });
+    finish(outcome, &Log::default())
 }
 
 async fn serve(vault_port: u16, port: u16, options: Options, log: Log) -> Result<ExitCode> {
@@ -62,7 +63,7 @@ fn options(flags: &DevFlags) -> Result<Options> {
             .map_or(Ok(default), |text| duration(flag, text))
     };
     let defaults = Options::default();
-    Ok(Options {
+    let options = Options {
         lease_ttl: duration("ttl", &flags.ttl)?,
         lease_max_ttl: duration("max-ttl", &flags.max_ttl)?,
         token_ttl: or_default("token-ttl", &flags.token_ttl, defaults.token_ttl)?,
@@ -72,7 +73,23 @@ fn options(flags: &DevFlags) -> Result<Options> {
             defaults.token_max_ttl,
         )?,
         ..defaults
-    })
+    };
+    in_order("ttl", options.lease_ttl, options.lease_max_ttl)?;
+    in_order("token-ttl", options.token_ttl, options.token_max_ttl)?;
+    Ok(options)
+}
+
+/// A life beyond its hard end would be cut without a word.
+fn in_order(flag: &str, ttl: Duration, max_ttl: Duration) -> Result<()> {
+    if ttl <= max_ttl {
+        return Ok(());
+    }
+    let max_flag = flag.replace("ttl", "max-ttl");
+    let (ttl, max_ttl) = (ttl.as_secs(), max_ttl.as_secs());
+    Err(wrong(
+        flag,
+        &format!("{ttl}s is beyond the hard end, {max_ttl}s: give -{max_flag} too"),
+    ))
 }
 
 /// What a configuration file for the development Vault would say.
@@ -140,8 +157,7 @@ fn introduction(vault_address: SocketAddr, address: SocketAddr, vault: &DevVault
 
 fn on_port(error: Error, flag: &str) -> Error {
     if error.kind() == Kind::Bind {
-        let advice = format!("choose another port with {flag}");
-        return Error::new(Kind::Bind, format!("{error} ({advice})"));
+        return Error::new(Kind::Bind, format!("{error} ({flag}=PORT)"));
     }
     error
 }

@@ -393,8 +393,14 @@ fn wrong(message: String) -> UsageError {
 /// Clap's words for a value that does not fit its flag, with one dash. No flag that takes a secret can fail there.
 fn one_line(error: &clap::Error) -> String {
     let text = error.to_string();
-    let line = text.lines().next().unwrap_or_default();
-    line.trim_start_matches("error: ").replace("'--", "'-")
+    let mut lines = text.lines();
+    let line = lines.next().unwrap_or_default();
+    let mut message = line.trim_start_matches("error: ").replace("'--", "'-");
+    if let Some(values) = lines.find(|line| line.trim_start().starts_with("[possible values")) {
+        message.push(' ');
+        message.push_str(values.trim());
+    }
+    message
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "the form of a value parser")]

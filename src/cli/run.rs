@@ -11,7 +11,9 @@ use super::check::report;
 use super::complain;
 use super::flags::{HttpFlags, RunFlags};
 use crate::app;
-use crate::config::{self, Config, Environment, Overrides, Product, Strictness};
+use crate::config::{
+    self, Environment, Finding, Loaded, Log, Overrides, Product, Strictness, Vars,
+};
 use crate::error::{Error, Kind, Result};
 use crate::telemetry;
 
@@ -28,29 +30,84 @@ pub(super) fn run(flags: &RunFlags, product: Product) -> ExitCode {
     let loaded = match loaded {
         Ok(loaded) => loaded,
         Err(findings) => {
-            report(&findings);
+            refuse(flags, &findings);
             return ExitCode::FAILURE;
         }
     };
-    report(&loaded.findings);
     if flags.test_verify_only == Some(true) {
+        report(&loaded.findings);
         return ExitCode::SUCCESS;
     }
-    serve(loaded.config)
+    serve(loaded)
 }
 
-fn serve(config: Config) -> ExitCode {
-    let outcome = telemetry::start(&config.log)
-        .and_then(|()| block_on(config.worker_threads, app::run(config, |_| {})));
-    finish(outcome)
+fn serve(loaded: Loaded) -> ExitCode {
+    let Loaded {
+        config, findings, ..
+    } = loaded;
+    let log = config.log.clone();
+    if let Err(error) = telemetry::start(&log) {
+        return finish(Err(error), &Log::default());
+    }
+    if log.json {
+        log_findings(&findings);
+    } else {
+        report(&findings);
+    }
+    let outcome = block_on(config.worker_threads, app::run(config, |_| {}));
+    finish(outcome, &log)
 }
 
-/// Says why it ended, where that was not asked for.
-pub(super) fn finish(outcome: Result<ExitCode>) -> ExitCode {
+/// Says why it ended, where that was not asked for: where the log goes, once it is started and is more than
+/// text for whoever looks at standard error.
+pub(super) fn finish(outcome: Result<ExitCode>, log: &Log) -> ExitCode {
     outcome.unwrap_or_else(|error| {
-        complain(format_args!("error: {error}"));
+        if log.json || log.to_stdout || log.file.is_some() {
+            tracing::error!(kind = error.kind().name(), %error, "ended with exit code 1");
+        } else {
+            complain(format_args!("error: {error}"));
+        }
         ExitCode::FAILURE
     })
+}
+
+/// A configuration that cannot be run, in the form that was asked for outside of it.
+fn refuse(flags: &RunFlags, findings: &[Finding]) {
+    let of_env = || {
+        let names = ["BAO_LOG_FORMAT", "VAULT_LOG_FORMAT"];
+        names.into_iter().find_map(|name| Environment.var(name))
+    };
+    let format = flags.log.log_format.clone().or_else(of_env);
+    let log = Log {
+        json: true,
+        to_stdout: flags.combine_logs == Some(true),
+        ..Log::default()
+    };
+    let is_json = format.is_some_and(|format| format.eq_ignore_ascii_case("json"));
+    if is_json && telemetry::start(&log).is_ok() {
+        log_findings(findings);
+    } else {
+        report(findings);
+    }
+}
+
+fn log_findings(findings: &[Finding]) {
+    for finding in findings {
+        let Finding {
+            file,
+            line,
+            column,
+            key,
+            suggestion,
+            message,
+            ..
+        } = finding;
+        if finding.is_error() {
+            tracing::error!(file, line, column, key, suggestion, "{message}");
+        } else {
+            tracing::warn!(file, line, column, key, suggestion, "{message}");
+        }
+    }
 }
 
 /// Runs `future` on a runtime of its own. What then still runs is left behind: a second signal has come,

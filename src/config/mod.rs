@@ -62,7 +62,8 @@ pub struct Vault {
     /// The namespace of Leasehold's own calls (login, renewals).
     pub namespace: Option<String>,
     pub tls: VaultTls,
-    /// The deadline of one forwarded request, up to its answer's head. Env `CLIENT_TIMEOUT`, 60 s.
+    /// The deadline of one forwarded request, up to its answer's head, from when its body last moved. Env
+    /// `CLIENT_TIMEOUT`, 60 s.
     pub timeout: Duration,
     /// As the peers read `retry { num_retries }`: 0 or absent is 12, -1 is 0.
     pub num_retries: u32,

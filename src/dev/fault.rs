@@ -52,6 +52,8 @@ pub(super) enum Act {
     CutAfterProcessing,
     /// The connection is closed after the answer's head and so many bytes of its body.
     CutAfterBody(u64),
+    /// The request is processed at once and answered after so long.
+    Late(Duration),
     /// The body comes in pieces of `piece` bytes, `every` so long.
     Slow { piece: usize, every: Duration },
 }
@@ -164,6 +166,13 @@ impl Fault {
     #[must_use]
     pub fn cut_after_body(mut self, bytes: u64) -> Self {
         self.act = Act::CutAfterBody(bytes);
+        self
+    }
+
+    /// What was read is old by then, and what was written is done although its writer may have left.
+    #[must_use]
+    pub fn late(mut self, wait: Duration) -> Self {
+        self.act = Act::Late(wait);
         self
     }
 

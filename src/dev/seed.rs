@@ -198,17 +198,26 @@ pub(super) const DEMO_TOKEN: (Duration, Duration) =
     (Duration::from_secs(120), Duration::from_secs(600));
 pub(super) const DEMO_ROTATION: Duration = Duration::from_secs(60);
 
-const APP_POLICY: &str = r#"# What the demonstration reads.
-path "secret/data/app/*"        { capabilities = ["create", "read", "update", "patch", "delete"] }
-path "secret/metadata/app/*"    { capabilities = ["read", "list", "delete"] }
-path "secret/metadata/*"        { capabilities = ["list"] }
-path "secret/data/cwiq/*"       { capabilities = ["read"] }
-path "kv/app/*"                 { capabilities = ["create", "read", "update", "delete", "list"] }
-path "database/creds/app-readonly"      { capabilities = ["read"] }
-path "database/static-creds/app-static" { capabilities = ["read"] }
-path "transit/encrypt/app"      { capabilities = ["update"] }
-path "transit/decrypt/app"      { capabilities = ["update"] }
-path "aws/creds/app"            { capabilities = ["read"] }
-path "aws/sts/app"              { capabilities = ["create", "read", "update"] }
-path "sys/leases/revoke"        { capabilities = ["update"] }
+const APP_POLICY: &str = r#"# What can be tried without a token of one's own: all secrets, and the leases that come of them.
+path "secret/data/*"     { capabilities = ["create", "read", "update", "patch", "delete", "list"] }
+path "secret/metadata/*" { capabilities = ["create", "read", "update", "patch", "delete", "list"] }
+path "secret/subkeys/*"  { capabilities = ["read"] }
+path "secret/delete/*"   { capabilities = ["update"] }
+path "secret/undelete/*" { capabilities = ["update"] }
+path "secret/destroy/*"  { capabilities = ["update"] }
+path "kv/*"              { capabilities = ["create", "read", "update", "delete", "list"] }
+path "database/creds/app*"     { capabilities = ["read"] }
+path "database/static-creds/*" { capabilities = ["read"] }
+path "transit/encrypt/*" { capabilities = ["create", "update"] }
+path "transit/decrypt/*" { capabilities = ["update"] }
+path "transit/keys/*"    { capabilities = ["read", "list"] }
+path "aws/creds/*"       { capabilities = ["read"] }
+path "aws/sts/*"         { capabilities = ["create", "read", "update"] }
+path "sys/leases/lookup"   { capabilities = ["update"] }
+path "sys/leases/renew*"   { capabilities = ["update"] }
+path "sys/leases/revoke"   { capabilities = ["update"] }
+path "sys/leases/revoke/*" { capabilities = ["update"] }
+path "auth/token/create"   { capabilities = ["create", "update"] }
+# And something that may not be read.
+path "secret/data/forbidden/*" { capabilities = ["deny"] }
 "#;

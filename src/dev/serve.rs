@@ -82,6 +82,11 @@ impl DevVault {
                 let whole = self.process(&parts, &body);
                 whole.map(|body| body.announce_length().cut_after(bytes))
             }
+            Act::Late(wait) => {
+                let response = self.process(&parts, &body);
+                sleep(wait).await;
+                response
+            }
             Act::Slow { piece, every } => {
                 let whole = self.process(&parts, &body);
                 whole.map(|body| body.slow(piece, every))

@@ -129,10 +129,11 @@ impl Facts<'_> {
     fn wish(&self, hard: Instant) -> Option<Plan> {
         match self.stand {
             Stand::LetGo | Stand::Retired => None,
-            Stand::Leaves { from, why } => {
-                let helps = why != Leaving::Refused || self.outlives(hard);
-                helps.then(|| self.replace_at(from, hard)).flatten()
-            }
+            Stand::Leaves {
+                from,
+                why: Leaving::Refused,
+            } => self.replace_if_it_helps(from, hard),
+            Stand::Leaves { from, .. } => self.replace_at(from, hard),
             Stand::Extends => match renew_after(self) {
                 Some(after) => self.renew_at(self.asked_at + after, hard),
                 None => self.end_of_own(hard),
@@ -160,11 +161,26 @@ impl Facts<'_> {
 
     fn end_of_own(&self, hard: Instant) -> Option<Plan> {
         // One too short-lived to be kept is left to its readers.
-        let helps = self.ttl >= SHORTEST_KEPT && self.outlives(hard);
+        if self.ttl < SHORTEST_KEPT {
+            return None;
+        }
         let span = hard.saturating_duration_since(self.asked_at);
-        helps
-            .then(|| self.replace_at(self.asked_at + replace_after(self, span), hard))
-            .flatten()
+        self.replace_if_it_helps(self.asked_at + replace_after(self, span), hard)
+    }
+
+    /// Where another one would die with the same parent, that parent's end is watched: once it has been
+    /// renewed, another one lives longer.
+    fn replace_if_it_helps(&self, at: Instant, hard: Instant) -> Option<Plan> {
+        if self.outlives(hard) {
+            return self.replace_at(at, hard);
+        }
+        let left = hard.saturating_duration_since(self.now);
+        let soon = self.now + (left / 8).max(min_gap(self.ttl));
+        let look = if at > self.now { at } else { soon };
+        Some(Plan {
+            step: Step::Look,
+            at: look.min(hard),
+        })
     }
 
     /// Would another lease of the same token live longer? One that dies with its parent is replaced when
@@ -479,14 +495,14 @@ mod tests {
                 Some((Step::Look, 8.0)),
             ),
             (
-                "it ends just before its parent: another would not live longer",
+                "it ends just before its parent: another lives longer once that is renewed",
                 &settings,
                 60.0,
                 |f| {
                     f.stand = Stand::Ends;
                     f.parent_end = Some(f.now + secs(61.0));
                 },
-                Some((Step::Expire, 60.0)),
+                Some((Step::Look, 44.0)),
             ),
             (
                 "a newer token is there",

@@ -34,17 +34,24 @@ impl Service<Request<upstream::Body>> for Forward {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut request: Request<upstream::Body>) -> Self::Future {
+    fn call(&mut self, request: Request<upstream::Body>) -> Self::Future {
         let upstream = self.upstream.clone();
         Box::pin(async move {
-            drop_hop_by_hop(request.headers_mut());
-            // Answered at our own edge, where the body is read.
-            request.headers_mut().remove(EXPECT);
             let mut response = upstream.send(request).await?;
             drop_hop_by_hop(response.headers_mut());
             Ok(response)
         })
     }
+}
+
+/// A caller's request without what belongs to its connection. This comes before everything that reads
+/// headers: were `Connection: X-Vault-Namespace` heeded only on the way out, the cache would file Vault's
+/// answer under a namespace that Vault was never told.
+pub(super) fn without_hop_by_hop<B>(mut request: Request<B>) -> Request<B> {
+    drop_hop_by_hop(request.headers_mut());
+    // Answered at our own edge, where the body is read.
+    request.headers_mut().remove(EXPECT);
+    request
 }
 
 /// Headers of one connection (RFC 9110 §7.6.1): those listed there and those that `Connection` names.

@@ -63,6 +63,9 @@ impl Service<Request<upstream::Body>> for Heal {
             let newer = suspect.check(token.generation).await;
             match again.zip(newer.and_then(|newer| header(&newer))) {
                 Some((mut again, value)) => {
+                    // Its place among the connections to Vault is what the replay needs: with all of them
+                    // held by refusals that wait for a place, nobody would ever get one.
+                    drop(response);
                     again.headers_mut().insert(X_VAULT_TOKEN, value);
                     below.oneshot(again).await
                 }

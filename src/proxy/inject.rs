@@ -1,5 +1,6 @@
 //! On whose behalf a request goes: by the caller's own token, or by Leasehold's.
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use tokio::time::{Instant, timeout_at};
 use tower::{Service, ServiceExt};
 
+use super::hide;
 use crate::cache::{Caller, ReplyBody};
 use crate::config::UseAutoAuthToken;
 use crate::error::{Error, Kind, Result};
@@ -15,6 +17,7 @@ use crate::secret::Secret;
 use crate::tasks::Later;
 use crate::token::{Token, TokenRx};
 use crate::upstream;
+use crate::vault::envelope::field_of_body;
 use crate::vault::headers::{INLINE_AUTH_PREFIX, X_VAULT_NAMESPACE, X_VAULT_TOKEN};
 use crate::vault::path::{ApiPath, Kind as Call};
 
@@ -36,7 +39,11 @@ impl Inject {
     }
 
     /// Decides on whose behalf the request goes and sets its headers; waits where only a login is missing.
-    async fn prepare(mut self, request: &mut Request<upstream::Body>) -> Result<()> {
+    /// What comes back is the token that must not show in the answer.
+    async fn prepare(
+        mut self,
+        request: &mut Request<upstream::Body>,
+    ) -> Result<Option<Arc<Token>>> {
         let brought = brought(request.headers());
         let path = ApiPath::parse(
             request.uri().path(),
@@ -48,23 +55,28 @@ impl Inject {
         let wants_ours = match self.mode {
             UseAutoAuthToken::Off => false,
             UseAutoAuthToken::WhenAbsent => matches!(brought, Caller::Anonymous),
-            UseAutoAuthToken::Force => !keeps_its_own(&brought, path.as_ref()),
+            UseAutoAuthToken::Force => {
+                !(is_unwrap(&brought, path.as_ref()) && is_about_its_header(request).await?)
+            }
         };
-        let caller = match path.filter(|_| wants_ours && !has_inline_auth(request.headers())) {
-            None => brought,
+        match path.filter(|_| wants_ours && !has_inline_auth(request.headers())) {
+            None => {
+                request.extensions_mut().insert(brought);
+                Ok(None)
+            }
             Some(path) => {
                 let token = self.token_for(&path).await?;
                 self.replace_token(request.headers_mut(), token.as_deref())?;
-                token.map_or(Caller::Anonymous, Caller::AutoAuth)
+                let caller = token.map_or(Caller::Anonymous, Caller::AutoAuth);
+                request.extensions_mut().insert(caller);
+                hide::to_hide(request, &path)
             }
-        };
-        request.extensions_mut().insert(caller);
-        Ok(())
+        }
     }
 
     /// The token of now. Paths that Vault answers without one do not wait for it.
-    async fn token_for(&mut self, path: &ApiPath) -> Result<Option<std::sync::Arc<Token>>> {
-        let alive = |token: &Option<std::sync::Arc<Token>>| {
+    async fn token_for(&mut self, path: &ApiPath) -> Result<Option<Arc<Token>>> {
+        let alive = |token: &Option<Arc<Token>>| {
             token
                 .as_ref()
                 .is_some_and(|token| !token.life.is_over(Instant::now()))
@@ -142,13 +154,24 @@ fn brought(headers: &HeaderMap) -> Caller {
     }
 }
 
-/// Under `force` the wrapping token of an unwrap is the one that stays: it is what the request is about.
-fn keeps_its_own(brought: &Caller, path: Option<&ApiPath>) -> bool {
+fn is_unwrap(brought: &Caller, path: Option<&ApiPath>) -> bool {
     let is_unwrap = path.is_some_and(|path| {
         path.canonical().ends_with("sys/wrapping/unwrap")
             || path.canonical().ends_with("sys/wrapping/lookup")
     });
     is_unwrap && matches!(brought, Caller::Own(_))
+}
+
+/// Under `force` the wrapping token of an unwrap is the one that stays: it is what the request is about. Where
+/// that stands in the body, the header's token is the caller's own, as with any other request.
+async fn is_about_its_header(request: &mut Request<upstream::Body>) -> Result<bool> {
+    let body = std::mem::take(request.body_mut());
+    *request.body_mut() = body.read_ahead(LARGEST_UNWRAP).await?;
+    let named = match request.body() {
+        upstream::Body::Full(body) => field_of_body(body, "token"),
+        upstream::Body::Empty | upstream::Body::Streamed(_) => None,
+    };
+    Ok(named.is_none_or(|token| token.is_empty()))
 }
 
 fn has_inline_auth(headers: &HeaderMap) -> bool {
@@ -204,12 +227,17 @@ where
         let inject = self.inject.clone();
         let below = self.below.clone();
         Box::pin(async move {
-            inject.prepare(&mut request).await?;
-            below.oneshot(request).await
+            let hidden = inject.prepare(&mut request).await?;
+            let response = below.oneshot(request).await?;
+            match hidden {
+                Some(token) => hide::hide(&token, response).await,
+                None => Ok(response),
+            }
         })
     }
 }
 
+const LARGEST_UNWRAP: usize = 4096;
 const RETRY_SOON: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
@@ -217,7 +245,6 @@ mod tests {
     use super::*;
     use crate::life::Life;
     use crate::token;
-    use std::sync::Arc;
 
     /// What goes to Vault: X-Vault-Token, Authorization, and whose it counts as.
     async fn sent(
@@ -342,6 +369,28 @@ mod tests {
                 expected,
                 "{mode:?} {path} {headers:?}"
             );
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn under_force_a_wrapping_token_in_the_body_leaves_the_header_to_us() {
+        let (tx, rx) = token::channel();
+        tx.send_replace(Some(Arc::new(ours())));
+        let inject = Inject {
+            mode: UseAutoAuthToken::Force,
+            token: rx,
+            startup_wait: Duration::from_secs(5),
+        };
+        for (body, kept) in [
+            ("", "mine"),
+            ("{}", "mine"),
+            (r#"{"token":""}"#, "mine"),
+            (r#"{"token":"wrapping"}"#, "ours"),
+        ] {
+            let mut request = request("/v1/sys/wrapping/unwrap", &[("x-vault-token", "mine")]);
+            *request.body_mut() = upstream::Body::Full(body.into());
+            inject.clone().prepare(&mut request).await.unwrap();
+            assert_eq!(request.headers()["x-vault-token"], kept, "{body}");
         }
     }
 

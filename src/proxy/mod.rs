@@ -7,6 +7,7 @@ mod admission;
 mod catch_panic;
 mod forward;
 mod heal;
+mod hide;
 mod inject;
 mod respond;
 
@@ -74,13 +75,16 @@ pub fn stack(
             local: Arc::clone(&local),
             below,
         })
-        // On whose behalf: the caller's own token or ours. Outside the cache, whose key needs to know.
+        // What belongs to the caller's connection ends here: it counts neither for us nor for Vault.
+        .map_request(forward::without_hop_by_hop)
+        // On whose behalf: the caller's own token or ours, which it does not get to see. Outside the cache,
+        // whose key needs to know.
         .layer_fn(move |below| inject.clone().before(below))
         .service(inner);
     BoxCloneSyncService::new(chain)
 }
 
-/// What a miss goes through: one look at a 403 of our own token, then hop-by-hop headers off, then Vault.
+/// What a miss goes through: one look at a 403 of our own token, then Vault.
 pub fn onwards(upstream: Upstream, suspect: Option<Arc<dyn Suspect>>) -> Next {
     let forward = forward::Forward::new(upstream);
     match suspect {

@@ -1,4 +1,4 @@
-//! The one place where errors become answers, in Vault's shape.
+//! Where errors of a request become its answer, in Vault's shape.
 
 use std::convert::Infallible;
 use std::future::Future;

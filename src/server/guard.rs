@@ -46,7 +46,7 @@ where
     fn call(&self, request: Request<Incoming>) -> Answering<S> {
         let (running, clear) = self.line.begin();
         let refusal = if !clear {
-            Some((StatusCode::BAD_REQUEST, TWO_LENGTHS))
+            Some((StatusCode::BAD_REQUEST, UNCLEAR))
         } else if request.method() == Method::CONNECT {
             Some((StatusCode::METHOD_NOT_ALLOWED, NO_TUNNELS))
         } else {
@@ -162,6 +162,6 @@ fn refusal(status: StatusCode, reason: &'static str) -> Response<Full<Bytes>> {
     response
 }
 
-const TWO_LENGTHS: &str = r#"{"errors":["the request has both Content-Length and Transfer-Encoding, so nobody can say where it ends; send one of them"]}"#;
+const UNCLEAR: &str = r##"{"errors":["the request has both Content-Length and Transfer-Encoding, so nobody can say where it ends, or a bare # in its target; send one length, and %23"]}"##;
 const NO_TUNNELS: &str =
     r#"{"errors":["CONNECT is not served: this is an API proxy, set VAULT_ADDR to it instead"]}"#;

@@ -1,8 +1,9 @@
 //! Follows where requests begin and end in what a caller sends.
 //!
-//! hyper does the real reading. This looks over its shoulder for two things that hyper does not tell:
-//! whether a head is on its way (then the header timeout counts, not the idle timeout), and whether a
-//! request says its length in two ways (hyper quietly drops one of them).
+//! hyper does the real reading. This looks over its shoulder for three things that hyper does not tell:
+//! whether a head is on its way (then the header timeout counts, not the idle timeout), whether a
+//! request says its length in two ways (hyper quietly drops one of them), and whether its target has a `#`
+//! (hyper quietly drops what is behind).
 
 use std::io::BufRead;
 
@@ -16,6 +17,8 @@ pub(super) struct Heads {
     begun: Vec<u8>,
     length: Option<u64>,
     chunked: bool,
+    /// The request line has a `#`.
+    cut: bool,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +80,9 @@ impl Heads {
         let mut rest = bytes;
         let length = rest.skip_until(b'\n').unwrap_or(bytes.len());
         let (taken, rest) = bytes.split_at_checked(length).unwrap_or((bytes, &[]));
+        if self.at == At::Start && taken.contains(&b'#') {
+            self.cut = true;
+        }
         let Some(text) = taken.strip_suffix(b"\n") else {
             self.remember(taken);
             return rest;
@@ -106,7 +112,8 @@ impl Heads {
                 At::Head
             }
             At::Head if text.is_empty() => {
-                line.head_ended(self.chunked && self.length.is_some());
+                line.head_ended(self.cut || self.chunked && self.length.is_some());
+                self.cut = false;
                 match self.length {
                     _ if self.chunked => At::ChunkSize,
                     None | Some(0) => At::Start,

@@ -23,7 +23,7 @@ pub(super) struct Line {
     begun: AtomicU64,
     /// Bytes that the peer has taken.
     written: AtomicU64,
-    /// The first request, counted from 1, whose length is told in two ways.
+    /// The first request, counted from 1, that cannot be understood in one way only.
     ambiguous: AtomicU64,
 }
 
@@ -99,7 +99,7 @@ impl Line {
         self.ending.store(true, Relaxed);
     }
 
-    /// A request reaches the service. False when it must be refused, since nobody can say where it ends.
+    /// A request reaches the service. False when it must be refused, since it can be understood in two ways.
     pub(super) fn begin(self: &Arc<Self>) -> (Running, bool) {
         let number = self.begun.fetch_add(1, Relaxed) + 1;
         self.running.store(true, Relaxed);

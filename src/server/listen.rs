@@ -10,7 +10,8 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
-use tokio::net::{TcpListener, TcpStream};
+use nix::errno::Errno;
+use tokio::net::{TcpListener, TcpStream, lookup_host};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
@@ -30,17 +31,34 @@ pub struct Bound {
 }
 
 impl Bound {
-    /// Binds `host:port`; port 0 takes a free one.
+    /// Binds `host:port`; port 0 takes a free one. Of a name's addresses an IPv4 one goes first, and `[::]`,
+    /// every interface, is every IPv4 one where the system has no IPv6.
     ///
     /// # Errors
     /// `Kind::Bind`, naming the address and what can be done.
     pub async fn bind(address: &str) -> Result<Self> {
-        let bound = async {
-            let listener = TcpListener::bind(address).await?;
-            let address = listener.local_addr()?;
-            io::Result::Ok(Self { listener, address })
+        let error = match Self::bind_first(address).await {
+            Ok(bound) => return Ok(bound),
+            Err(error) => error,
         };
-        bound.await.map_err(|error| explain(address, &error))
+        let Some(without_ipv6) = without_ipv6(address, &error) else {
+            return Err(explain(address, &error));
+        };
+        tracing::info!(
+            asked = address,
+            address = without_ipv6,
+            "the system has no IPv6: this listener takes IPv4 alone"
+        );
+        let bound = Self::bind_first(&without_ipv6).await;
+        bound.map_err(|error| explain(&without_ipv6, &error))
+    }
+
+    async fn bind_first(address: &str) -> io::Result<Self> {
+        let mut addresses: Vec<SocketAddr> = lookup_host(address).await?.collect();
+        addresses.sort_by_key(SocketAddr::is_ipv6);
+        let listener = TcpListener::bind(addresses.as_slice()).await?;
+        let address = listener.local_addr()?;
+        Ok(Self { listener, address })
     }
 
     pub fn local_addr(&self) -> SocketAddr {
@@ -120,6 +138,13 @@ impl Bound {
             }
         }
     }
+}
+
+/// What takes the place of every interface on a system without IPv6.
+fn without_ipv6(address: &str, error: &io::Error) -> Option<String> {
+    let port = address.strip_prefix("[::]:")?;
+    let code = Errno::from_raw(error.raw_os_error()?);
+    matches!(code, Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL).then(|| format!("0.0.0.0:{port}"))
 }
 
 /// The caller was gone before it was let in: nothing is wrong here.
@@ -295,6 +320,31 @@ mod tests {
         for (address, part) in cases {
             let text = Bound::bind(address).await.unwrap_err().to_string();
             assert!(text.contains(address) && text.contains(part), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_is_bound_where_most_callers_look_for_it() {
+        let bound = Bound::bind("localhost:0").await.unwrap();
+        assert!(bound.local_addr().is_ipv4(), "{}", bound.local_addr());
+    }
+
+    #[test]
+    fn every_interface_is_every_ipv4_one_on_a_system_without_ipv6() {
+        let [no_family, no_address, in_use] =
+            [Errno::EAFNOSUPPORT, Errno::EADDRNOTAVAIL, Errno::EADDRINUSE].map(io::Error::from);
+        for (address, error, instead) in [
+            ("[::]:8201", &no_family, Some("0.0.0.0:8201")),
+            ("[::]:8201", &no_address, Some("0.0.0.0:8201")),
+            ("[::]:8201", &in_use, None),
+            ("[::1]:8201", &no_family, None),
+            ("192.0.2.1:8201", &no_address, None),
+        ] {
+            assert_eq!(
+                without_ipv6(address, error).as_deref(),
+                instead,
+                "{address}"
+            );
         }
     }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::backoff::Backoff;
 use crate::config;
@@ -66,7 +66,14 @@ impl Sink {
     /// `Kind::File`, with path and what to do.
     pub async fn probe(config: &config::Sink) -> Result<()> {
         let config = config.clone();
-        on_a_thread_for_files(move || file::probe(&config)).await
+        let path = config.path.display().to_string();
+        let probing = on_a_thread_for_files(move || file::probe(&config));
+        timeout(PROBE_DEADLINE, probing).await.unwrap_or_else(|_| {
+            let message = format!(
+                "the sink {path} did not take a trial write within 10 s; is its disk there?"
+            );
+            Err(Error::new(Kind::File, message))
+        })
     }
 
     /// Writes each token that comes, until the tasks are stopped.
@@ -188,7 +195,7 @@ impl Writer {
         tracing::warn!(
             file = %self.config.path.display(),
             %error,
-            next_try_in_seconds = wait.as_secs_f64(),
+            next_try_in_seconds = (wait.as_secs_f64() * 10.0).round() / 10.0,
             "the token was not written"
         );
         self.noted.send_modify(|state| {
@@ -207,6 +214,7 @@ async fn on_a_thread_for_files(work: impl FnOnce() -> Result<()> + Send + 'stati
     }
 }
 
+const PROBE_DEADLINE: Duration = Duration::from_secs(10);
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
@@ -240,7 +248,7 @@ mod tests {
     async fn until(sink: &Sink, generation: u64) {
         let is_there = |state: &State| state.written.is_some_and(|w| w.generation == generation);
         let mut state = sink.state.clone();
-        tokio::time::timeout(Duration::from_secs(600), state.wait_for(is_there))
+        timeout(Duration::from_secs(600), state.wait_for(is_there))
             .await
             .unwrap()
             .unwrap();

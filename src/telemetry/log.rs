@@ -100,11 +100,13 @@ impl Write for Destination {
             // A full disk must not silence the other stream.
             let _lost = file.write_all(bytes);
         }
-        if self.to_stdout {
-            io::stdout().write_all(bytes)?;
+        // Nor may a reader that is gone end the process: an error here would be told to standard error by
+        // the subscriber, with a panic where that fails.
+        let _lost = if self.to_stdout {
+            io::stdout().write_all(bytes)
         } else {
-            io::stderr().write_all(bytes)?;
-        }
+            io::stderr().write_all(bytes)
+        };
         Ok(bytes.len())
     }
 

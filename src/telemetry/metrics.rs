@@ -7,8 +7,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::StatusCode;
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use super::sample::Sample;
 use crate::error;
 
-/// The counters of one running Leasehold. Clones share them; counting takes no lock.
+/// The counters of one running Leasehold. Clones share them; counting takes a lock for reading at most.
 #[derive(Clone)]
 pub struct Metrics {
     shared: Arc<Shared>,
@@ -33,6 +33,8 @@ struct Shared {
     full: Counter,
     answers: Family<CodeLabel, Counter>,
     failures: Family<FailureLabel, Counter>,
+    /// All of them, for the JSON form.
+    failed: Counter,
     calls: Family<CallLabel, Counter>,
     auth: Family<ResultLabel, Counter>,
     sinks: Family<ResultLabel, Counter>,
@@ -40,7 +42,7 @@ struct Shared {
 }
 
 /// Why Leasehold called Vault.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Call {
     /// For a caller.
     Forward,
@@ -49,7 +51,7 @@ pub enum Call {
 }
 
 /// What happened to a lease.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LeaseEvent {
     Renewed,
     RenewFailed,
@@ -58,6 +60,29 @@ pub enum LeaseEvent {
     Expired,
     Idle,
     Lost,
+}
+
+impl Call {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Forward => "forward",
+            Self::Own => "own",
+        }
+    }
+}
+
+impl LeaseEvent {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Renewed => "renewed",
+            Self::RenewFailed => "renew_failed",
+            Self::Replaced => "replaced",
+            Self::ReplaceFailed => "replace_failed",
+            Self::Expired => "expired",
+            Self::Idle => "idle",
+            Self::Lost => "lost",
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -77,7 +102,7 @@ struct FailureLabel {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CallLabel {
-    class: Call,
+    class: &'static str,
     /// 0: no answer.
     code: u16,
 }
@@ -89,7 +114,7 @@ struct ResultLabel {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct LeaseLabel {
-    event: LeaseEvent,
+    event: &'static str,
 }
 
 impl Metrics {
@@ -105,6 +130,7 @@ impl Metrics {
             full: of("full"),
             answers: Family::default(),
             failures: Family::default(),
+            failed: Counter::default(),
             calls: Family::default(),
             auth: Family::default(),
             sinks: Family::default(),
@@ -183,6 +209,7 @@ impl Metrics {
 
     /// A request failed here: no answer of Vault's to pass on.
     pub fn failed(&self, kind: error::Kind) {
+        self.shared.failed.inc();
         self.shared
             .failures
             .get_or_create(&FailureLabel {
@@ -196,7 +223,10 @@ impl Metrics {
         let code = status.map_or(0, |status| status.as_u16());
         self.shared
             .calls
-            .get_or_create(&CallLabel { class, code })
+            .get_or_create(&CallLabel {
+                class: class.label(),
+                code,
+            })
             .inc();
     }
 
@@ -212,7 +242,9 @@ impl Metrics {
     pub fn lease(&self, event: LeaseEvent) {
         self.shared
             .leases
-            .get_or_create(&LeaseLabel { event })
+            .get_or_create(&LeaseLabel {
+                event: event.label(),
+            })
             .inc();
     }
 
@@ -249,15 +281,7 @@ impl Metrics {
                 .sum::<u64>()
         };
         let auth = |ok| shared.auth.get(&result(ok)).map_or(0, |count| count.get());
-        let failures: u64 = error::Kind::NAMES
-            .iter()
-            .filter_map(|reason| {
-                shared
-                    .failures
-                    .get(&FailureLabel { reason })
-                    .map(|c| c.get())
-            })
-            .sum();
+        let failures = shared.failed.get();
         let counters = [
             ("agent.cache.hit", shared.hits.get()),
             ("agent.cache.miss", shared.misses.get()),
@@ -340,9 +364,9 @@ mod tests {
             r#"leasehold_cache_requests_total{result="hit"} 2"#,
             r#"leasehold_answers_total{code="404"} 1"#,
             r#"leasehold_failures_total{reason="unreachable"} 1"#,
-            r#"leasehold_upstream_requests_total{class="Own",code="0"} 1"#,
+            r#"leasehold_upstream_requests_total{class="own",code="0"} 1"#,
             r#"leasehold_auth_attempts_total{result="failure"} 1"#,
-            r#"leasehold_lease_events_total{event="Renewed"} 1"#,
+            r#"leasehold_lease_events_total{event="renewed"} 1"#,
             "leasehold_lease_active 7",
         ] {
             assert!(

@@ -1,8 +1,9 @@
 //! The body of a request on its way to Vault: nothing, bytes that are held, or the caller's stream; and
 //! the body of Vault's answer.
 
+use std::fmt;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -10,21 +11,26 @@ use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
+use super::patience::Moved;
 use crate::error::{Error, Kind, Result};
 
 /// A request body. `Full` can be sent again, `Streamed` cannot.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub enum Body {
     #[default]
     Empty,
     Full(Bytes),
-    /// Bytes that were read ahead, then the rest of the caller's stream.
-    Streamed {
-        head: Option<Bytes>,
-        rest: Incoming,
-    },
+    Streamed(Stream),
+}
+
+/// A caller's body on its way.
+pub struct Stream {
+    /// What was read ahead.
+    head: Option<Bytes>,
+    rest: Incoming,
+    moved: Moved,
 }
 
 impl Body {
@@ -33,55 +39,80 @@ impl Body {
         if rest.is_end_stream() {
             return Self::Empty;
         }
-        Self::Streamed { head: None, rest }
+        Self::Streamed(Stream {
+            head: None,
+            rest,
+            moved: Moved::new(),
+        })
     }
 
-    /// Reads the body into memory if it is at most `limit` bytes; what is larger stays a stream, with
-    /// what was read in front.
+    /// Tells for how long Vault has been waited for: since the stream, if it is one, last moved.
+    pub(super) fn moved(&self) -> Option<Moved> {
+        match self {
+            Self::Empty | Self::Full(_) => None,
+            Self::Streamed(stream) => Some(stream.moved.clone()),
+        }
+    }
+
+    /// Reads the body into memory if it is at most `limit` bytes and comes at once; what is larger or slower
+    /// stays a stream, with what was read in front.
     ///
     /// # Errors
-    /// `BadRequest` when the caller's body breaks off, or does not move for half a minute.
+    /// `BadRequest` when the caller's body breaks off.
     pub async fn read_ahead(self, limit: usize) -> Result<Self> {
-        let Self::Streamed { head, mut rest } = self else {
+        let Self::Streamed(mut stream) = self else {
             return Ok(self);
         };
-        let announced = rest.size_hint().lower();
+        let announced = stream.rest.size_hint().lower();
         if announced > u64::try_from(limit).unwrap_or(u64::MAX) {
-            return Ok(Self::Streamed { head, rest });
+            return Ok(Self::Streamed(stream));
         }
-        if head.is_none() && rest.is_end_stream() {
+        if stream.head.is_none() && stream.rest.is_end_stream() {
             return Ok(Self::Empty);
         }
-        let mut read = BytesMut::from(head.unwrap_or_default().as_ref());
+        let mut read = BytesMut::from(stream.head.take().unwrap_or_default().as_ref());
+        let deadline = Instant::now() + PATIENCE;
         loop {
-            let frame = timeout(STALL, rest.frame())
-                .await
-                .map_err(|_| broke("did not move"))?;
-            match frame {
-                None if read.is_empty() => return Ok(Self::Empty),
-                None => return Ok(Self::Full(read.freeze())),
-                Some(Err(_)) => return Err(broke("broke off")),
-                Some(Ok(frame)) => {
+            match timeout_at(deadline, stream.rest.frame()).await {
+                Ok(None) if read.is_empty() => return Ok(Self::Empty),
+                Ok(None) => return Ok(Self::Full(read.freeze())),
+                Ok(Some(Err(_))) => {
+                    let message = "the request's body broke off before its end";
+                    return Err(Error::new(Kind::BadRequest, message));
+                }
+                Err(_) => {
+                    stream.head = (!read.is_empty()).then(|| read.freeze());
+                    return Ok(Self::Streamed(stream));
+                }
+                Ok(Some(Ok(frame))) => {
                     if let Ok(data) = frame.into_data() {
                         read.extend_from_slice(&data);
                     }
                 }
             }
             if read.len() > limit {
-                return Ok(Self::Streamed {
-                    head: Some(read.freeze()),
-                    rest,
-                });
+                stream.head = Some(read.freeze());
+                return Ok(Self::Streamed(stream));
             }
         }
     }
 }
 
-fn broke(how: &str) -> Error {
-    Error::new(
-        Kind::BadRequest,
-        format!("the request's body {how} before its end"),
-    )
+/// Never what it holds.
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("Empty"),
+            Self::Full(bytes) => write!(f, "Full({} bytes)", bytes.len()),
+            Self::Streamed(stream) => stream.fmt(f),
+        }
+    }
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Streamed")
+    }
 }
 
 impl http_body::Body for Body {
@@ -103,10 +134,14 @@ impl http_body::Body for Body {
                 }
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
-            Self::Streamed { head, rest } => match head.take() {
-                Some(bytes) if !bytes.is_empty() => Poll::Ready(Some(Ok(Frame::data(bytes)))),
-                _ => Pin::new(rest).poll_frame(cx),
-            },
+            Self::Streamed(stream) => {
+                let frame = match stream.head.take() {
+                    Some(bytes) if !bytes.is_empty() => Some(Ok(Frame::data(bytes))),
+                    _ => ready!(Pin::new(&mut stream.rest).poll_frame(cx)),
+                };
+                stream.moved.now();
+                Poll::Ready(frame)
+            }
         }
     }
 
@@ -114,7 +149,7 @@ impl http_body::Body for Body {
         match self {
             Self::Empty => true,
             Self::Full(bytes) => bytes.is_empty(),
-            Self::Streamed { head, rest } => head.is_none() && rest.is_end_stream(),
+            Self::Streamed(stream) => stream.head.is_none() && stream.rest.is_end_stream(),
         }
     }
 
@@ -122,9 +157,9 @@ impl http_body::Body for Body {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Full(bytes) => SizeHint::with_exact(length(bytes)),
-            Self::Streamed { head, rest } => {
-                let ahead = head.as_ref().map_or(0, length);
-                let mut hint = rest.size_hint();
+            Self::Streamed(stream) => {
+                let ahead = stream.head.as_ref().map_or(0, length);
+                let mut hint = stream.rest.size_hint();
                 if let Some(upper) = hint.upper() {
                     hint.set_upper(upper.saturating_add(ahead));
                 }
@@ -175,5 +210,5 @@ fn length(bytes: &Bytes) -> u64 {
     u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }
 
-/// A body that brings nothing for this long is given up.
-const STALL: Duration = Duration::from_secs(30);
+/// How long a body that is read ahead may take.
+const PATIENCE: Duration = Duration::from_millis(500);

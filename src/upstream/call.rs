@@ -7,10 +7,10 @@ use http::header::{HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use tokio::time::Instant;
 
+use super::refusal;
 use crate::secret::Secret;
 
 /// One of Leasehold's own calls.
-#[derive(Debug)]
 pub struct Call<'a> {
     pub method: Method,
     /// With its leading `/v1/`, percent-encoded.
@@ -21,10 +21,18 @@ pub struct Call<'a> {
     /// JSON text. Plain bytes, since it holds credentials and must not go through a `Value`'s many copies.
     pub body: Option<Bytes>,
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// In front of all other background calls: the token that those need.
-    pub goes_first: bool,
+    pub place: Place,
     /// What is not sent by then is not sent at all: it would come too late to be of use, or do harm.
     pub not_after: Option<Instant>,
+}
+
+/// How a call comes to its place in the budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    InTurn,
+    /// In front of all others: for the token that those need.
+    First,
+    Taken,
 }
 
 impl<'a> Call<'a> {
@@ -36,7 +44,7 @@ impl<'a> Call<'a> {
             namespace: None,
             body: None,
             headers: Vec::new(),
-            goes_first: false,
+            place: Place::InTurn,
             not_after: None,
         }
     }
@@ -50,7 +58,14 @@ impl<'a> Call<'a> {
     /// See [`Budget::acquire_first`](super::Budget::acquire_first).
     #[must_use]
     pub fn first(mut self) -> Self {
-        self.goes_first = true;
+        self.place = Place::First;
+        self
+    }
+
+    /// Its place was taken by [`Budget::take_spare`](super::Budget::take_spare).
+    #[must_use]
+    pub fn placed(mut self) -> Self {
+        self.place = Place::Taken;
         self
     }
 
@@ -70,6 +85,15 @@ impl<'a> Call<'a> {
     pub fn body(mut self, json: impl Into<Bytes>) -> Self {
         self.body = Some(json.into());
         self
+    }
+}
+
+impl fmt::Debug for Call<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call")
+            .field("method", &self.method)
+            .field("path", &refusal::shown_path(self.path))
+            .finish_non_exhaustive()
     }
 }
 

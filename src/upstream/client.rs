@@ -9,17 +9,20 @@ use std::time::Duration;
 
 use http::header::{self, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Request, Response, Uri};
-use http_body_util::{BodyExt, Limited};
+use http::{Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt, Collected, Limited};
 use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::budget::Budget;
-use super::call::{Answer, Call};
+use super::call::{Answer, Call, Place};
 use super::dial::{self, Connector, Way};
-use super::{Body, UpstreamBody, refusal};
+use super::patience::in_time;
+use super::reach::Reach;
+use super::replay::{broke_before_answering, spare_copy};
+use super::{Body, UpstreamBody, causes, refusal};
 use crate::config;
 use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
@@ -49,6 +52,7 @@ struct Shared {
     /// One permit per upstream connection in use by callers.
     places: Arc<Semaphore>,
     budget: Budget,
+    reach: Reach,
     metrics: Metrics,
     places_in_all: usize,
 }
@@ -57,7 +61,7 @@ impl Upstream {
     /// Reads the TLS files and prepares the pools; connects to nobody.
     ///
     /// # Errors
-    /// `Kind::File` where a certificate or key cannot be read, `Kind::BadRequest` never.
+    /// `Kind::File` where a certificate or key cannot be read, `Kind::BadRequest` for a `-header` that is none.
     pub fn new(
         vault: &config::Vault,
         background: &config::Background,
@@ -114,6 +118,7 @@ impl Upstream {
                 timeout: vault.timeout,
                 places: Arc::new(Semaphore::new(vault.max_conns.max(1))),
                 budget: Budget::new(background.rate, background.burst),
+                reach: Reach::default(),
                 metrics,
                 places_in_all: vault.max_conns.max(1),
             }),
@@ -140,6 +145,7 @@ impl Upstream {
     /// `Busy` when no connection is free in time, `Deadline`, `Unreachable`.
     pub async fn send(&self, request: Request<Body>) -> Result<Response<UpstreamBody>> {
         let answer = self.exchange(request).await;
+        self.shared.reach.saw(&self.shared.address, &answer);
         let status = answer.as_ref().ok().map(Response::status);
         self.shared.metrics.called(Class::Forward, status);
         answer
@@ -147,20 +153,20 @@ impl Upstream {
 
     async fn exchange(&self, request: Request<Body>) -> Result<Response<UpstreamBody>> {
         let shared = &self.shared;
-        let deadline = Instant::now() + shared.timeout;
+        let began = Instant::now();
+        let deadline = began + shared.timeout;
         let place = timeout_at(deadline, Arc::clone(&shared.places).acquire_owned())
             .await
             .map_err(|_| {
                 Error::new(
                     Kind::Busy,
                     format!(
-                        "all {} connections to Vault at {} have been in use for {} s",
-                        shared.places_in_all,
-                        shared.address,
-                        shared.timeout.as_secs()
+                        "all {} connections to Vault at {} have been in use for {:?}",
+                        shared.places_in_all, shared.address, shared.timeout
                     ),
                 )
                 .retry_after(Some(Duration::from_secs(1)))
+                .unsent(true)
             })?
             .map_err(|_| Error::new(Kind::Stopping, "Leasehold is shutting down"))?;
         let (mut parts, body) = request.into_parts();
@@ -168,25 +174,43 @@ impl Upstream {
         parts.version = http::Version::HTTP_11;
         parts.headers.insert(header::HOST, shared.host.clone());
         let spare = spare_copy(&parts, &body);
-        let first = timeout_at(
-            deadline,
-            shared.forward.request(Request::from_parts(parts, body)),
-        );
-        let answer = match first.await {
-            Err(_) => return Err(shared.too_slow(shared.timeout)),
-            Ok(Err(error)) => match spare {
+        let moved = body.moved();
+        let sending = shared.forward.request(Request::from_parts(parts, body));
+        let mut answer = match in_time(shared.timeout, began, moved, sending)
+            .await
+            .ok_or_else(|| shared.too_slow(shared.timeout))?
+        {
+            Ok(answer) => answer,
+            Err(error) => match spare {
                 // A pooled connection that Vault closed between two requests.
                 Some(again) if broke_before_answering(&error) => {
-                    match timeout_at(deadline, shared.forward.request(again)).await {
-                        Err(_) => return Err(shared.too_slow(shared.timeout)),
-                        Ok(again) => again.map_err(|error| shared.unreachable(&error))?,
-                    }
+                    let sending = shared.forward.request(again);
+                    let again = timeout_at(deadline, sending)
+                        .await
+                        .map_err(|_| shared.too_slow(shared.timeout))?;
+                    again.map_err(|error| shared.unreachable(&error, "; this was tried twice"))?
                 }
-                _ => return Err(shared.unreachable(&error)),
+                _ => return Err(shared.unreachable(&error, NOT_AGAIN)),
             },
-            Ok(Ok(answer)) => answer,
         };
+        // Nobody asked for another protocol, so nobody could speak it.
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(Error::new(
+                Kind::BadAnswer,
+                format!(
+                    "Vault at {} answered 101 to a request for no other protocol; is it Vault?",
+                    shared.address
+                ),
+            ));
+        }
+        // An HTTP/1.0 on the way to Vault is no reason to speak it to the caller.
+        *answer.version_mut() = http::Version::HTTP_11;
         Ok(answer.map(|incoming| UpstreamBody::new(incoming, place)))
+    }
+
+    /// How long a caller's request waits for the head of its answer.
+    pub fn timeout(&self) -> Duration {
+        self.shared.timeout
     }
 
     /// How many callers' requests occupy a connection.
@@ -212,27 +236,22 @@ impl Upstream {
                 .own
                 .request(request)
                 .await
-                .map_err(|error| shared.unreachable(&error))?;
+                .map_err(|error| shared.unreachable(&error, NOT_AGAIN))?;
             let (head, body) = response.into_parts();
-            let body = Limited::new(body, LARGEST_OWN_ANSWER)
-                .collect()
-                .await
-                .map_err(|error| {
-                    Error::new(
-                        Kind::Unreachable,
-                        format!(
-                            "the answer of Vault at {} broke off: {error}",
-                            shared.address
-                        ),
-                    )
-                })?;
-            Ok((head, body.to_bytes()))
+            let body = Limited::new(body, LARGEST_OWN_ANSWER).collect().await;
+            let body = body.map(Collected::to_bytes);
+            if causes::is_tls_port(&head, body.as_deref().ok()) {
+                return Err(shared.speaks_tls());
+            }
+            let body = body.map_err(|error| shared.broke_off(&*error))?;
+            Ok((head, body))
         };
         let within = shared.timeout.min(OWN_DEADLINE);
         let exchanged = timeout(within, exchange)
             .await
             .map_err(|_| shared.too_slow(within));
         let exchanged = exchanged.and_then(|exchanged| exchanged);
+        shared.reach.saw(&shared.address, &exchanged);
         let status = exchanged.as_ref().ok().map(|(head, _)| head.status);
         shared.metrics.called(Class::Own, status);
         let (head, body) = exchanged?;
@@ -265,10 +284,10 @@ impl Upstream {
 impl Shared {
     async fn place_in_budget(&self, call: &Call<'_>) -> Result<()> {
         let place = async {
-            if call.goes_first {
-                self.budget.acquire_first().await;
-            } else {
-                self.budget.acquire().await;
+            match call.place {
+                Place::InTurn => self.budget.acquire().await,
+                Place::First => self.budget.acquire_first().await,
+                Place::Taken => {}
             }
         };
         let Some(not_after) = call.not_after else {
@@ -341,28 +360,42 @@ impl Shared {
         Ok(request)
     }
 
-    fn unreachable(&self, error: &legacy::Error) -> Error {
-        let why = root_cause(error);
+    /// `sent` is what to say where the request was on its way already.
+    fn unreachable(&self, error: &legacy::Error, sent: &str) -> Error {
+        let why = causes::root_cause(error);
         let advice = if error.is_connect() {
-            "; is it running, and is the address right?"
+            causes::advice(error)
         } else {
-            "; the request may have been processed, so it was not sent again"
+            sent
         };
         Error::new(
             Kind::Unreachable,
             format!("Vault at {} did not answer: {why}{advice}", self.address),
         )
         .retry_after(Some(Duration::from_secs(1)))
+        .unsent(error.is_connect())
+    }
+
+    fn speaks_tls(&self) -> Error {
+        let address = &self.address;
+        Error::new(
+            Kind::Unreachable,
+            format!("Vault at {address} wants TLS on this port: its address is https://"),
+        )
+    }
+
+    fn broke_off(&self, error: &(dyn std::error::Error + 'static)) -> Error {
+        let (address, why) = (&self.address, causes::root_cause(error));
+        Error::new(
+            Kind::Unreachable,
+            format!("the answer of Vault at {address} broke off: {why}"),
+        )
     }
 
     fn too_slow(&self, within: Duration) -> Error {
         Error::new(
             Kind::Deadline,
-            format!(
-                "Vault at {} did not answer within {} s",
-                self.address,
-                within.as_secs()
-            ),
+            format!("Vault at {} did not answer within {within:?}", self.address),
         )
     }
 }
@@ -403,58 +436,6 @@ fn secret_value(text: &str) -> Result<HeaderValue> {
     Ok(value)
 }
 
-/// A second copy of a request that may safely be sent twice.
-fn spare_copy(parts: &http::request::Parts, body: &Body) -> Option<Request<Body>> {
-    let is_read = matches!(
-        parts.method.as_str(),
-        "GET" | "HEAD" | "LIST" | "OPTIONS" | "SCAN"
-    );
-    // Reading these may create a credential.
-    let may_mint = !crate::vault::path::is_plain_read(parts.uri.path());
-    let Body::Empty = body else { return None };
-    if !is_read || may_mint {
-        return None;
-    }
-    let mut copy = Request::new(Body::Empty);
-    *copy.method_mut() = parts.method.clone();
-    *copy.uri_mut() = parts.uri.clone();
-    *copy.headers_mut() = parts.headers.clone();
-    Some(copy)
-}
-
-/// The connection ended before one byte of an answer came.
-fn broke_before_answering(error: &legacy::Error) -> bool {
-    use std::error::Error as _;
-    if error.is_connect() {
-        return false;
-    }
-    let mut source = error.source();
-    while let Some(error) = source {
-        if let Some(error) = error.downcast_ref::<hyper::Error>()
-            && (error.is_incomplete_message() || error.is_closed() || error.is_canceled())
-        {
-            return true;
-        }
-        if let Some(error) = error.downcast_ref::<std::io::Error>() {
-            return matches!(
-                error.kind(),
-                std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe
-            );
-        }
-        source = error.source();
-    }
-    false
-}
-
-/// The innermost cause: the one that says "Connection refused".
-fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
-}
-
 impl fmt::Debug for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Upstream")
@@ -465,6 +446,7 @@ impl fmt::Debug for Upstream {
 
 /// Vault's Go server closes idle connections after five minutes; we let go first.
 const POOL_IDLE: Duration = Duration::from_secs(60);
+const NOT_AGAIN: &str = "; the request may have been processed, so it was not sent again";
 const OWN_DEADLINE: Duration = Duration::from_secs(30);
 const LARGEST_OWN_ANSWER: usize = 1024 * 1024;
 const USER_AGENT: &str = concat!("leasehold/", env!("CARGO_PKG_VERSION"));

@@ -29,7 +29,7 @@ pub(super) type Connector = HttpsConnector<Way>;
 
 pub(super) fn connector(way: Way, vault: &config::Vault) -> Result<Connector> {
     let builder = HttpsConnectorBuilder::new()
-        .with_tls_config(tls(&vault.tls)?)
+        .with_tls_config(tls(&vault.tls, vault.address.starts_with("https:"))?)
         .https_or_http();
     let builder = match &vault.tls.server_name {
         None => builder,
@@ -124,7 +124,7 @@ impl Service<Uri> for Way {
 }
 
 /// The system's roots and the configured ones; TLS 1.2 and 1.3 over ring.
-fn tls(tls: &config::VaultTls) -> Result<ClientConfig> {
+fn tls(tls: &config::VaultTls, is_needed: bool) -> Result<ClientConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -137,7 +137,7 @@ fn tls(tls: &config::VaultTls) -> Result<ClientConfig> {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(DangerAcceptAny(provider)))
     } else {
-        builder.with_root_certificates(roots(tls)?)
+        builder.with_root_certificates(roots(tls, is_needed)?)
     };
     match (client_chain(tls)?, client_key(tls)?) {
         (Some(chain), Some(key)) => builder.with_client_auth_cert(chain, key).map_err(|error| {
@@ -169,11 +169,15 @@ fn client_key(tls: &config::VaultTls) -> Result<Option<PrivateKeyDer<'static>>> 
     }
 }
 
-fn roots(tls: &config::VaultTls) -> Result<RootCertStore> {
+/// The configured files are read, and found wrong, even where no TLS is spoken; reading the system's takes
+/// longer than all the rest of the start.
+fn roots(tls: &config::VaultTls, with_system: bool) -> Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
-    for certificate in rustls_native_certs::load_native_certs().certs {
-        // One broken system root must not keep the others out.
-        let _added = roots.add(certificate);
+    if with_system {
+        for certificate in rustls_native_certs::load_native_certs().certs {
+            // One broken system root must not keep the others out.
+            let _added = roots.add(certificate);
+        }
     }
     let mut add = |path: &Path, found: Vec<CertificateDer<'static>>| {
         for certificate in found {

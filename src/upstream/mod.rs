@@ -6,14 +6,18 @@
 mod body;
 mod budget;
 mod call;
+mod causes;
 mod client;
 mod dial;
 mod link;
+mod patience;
+mod reach;
 mod refusal;
+mod replay;
 
-pub use body::{Body, UpstreamBody};
+pub use body::{Body, Stream, UpstreamBody};
 pub use budget::Budget;
-pub use call::{Answer, Call};
+pub use call::{Answer, Call, Place};
 pub use client::Upstream;
 pub use dial::Way;
 pub use link::{Io, Link};

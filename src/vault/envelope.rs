@@ -31,9 +31,21 @@ pub struct Auth<'a> {
     pub lease_duration: Option<Seconds>,
     pub renewable: bool,
     pub orphan: bool,
+    /// The token dies after a number of uses: each is its owner's to spend.
+    pub is_counted: bool,
 }
 
-/// A whole number of seconds and where it stands in the body.
+/// A caller's token as `auth/token/lookup-self` shows it.
+pub struct LookedUp {
+    pub accessor: String,
+    /// Zero: it never ends.
+    pub left: Duration,
+    /// See [`Auth::is_counted`].
+    pub is_counted: bool,
+}
+
+/// A whole number of seconds and where it stands in the body. What is longer than any life that is believed
+/// is read as that, since the number is input and clocks overflow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seconds {
     pub value: Duration,
@@ -106,15 +118,21 @@ impl<'a> Envelope<'a> {
         })
     }
 
-    /// What `auth/token/lookup-self` says of its caller: accessor, and seconds left (zero: never ends).
-    pub fn looked_up(&self) -> Option<(String, Duration)> {
+    /// What `auth/token/lookup-self` says of its caller.
+    pub fn looked_up(&self) -> Option<LookedUp> {
         #[derive(Deserialize)]
         struct Token {
             accessor: String,
             ttl: u64,
+            #[serde(default)]
+            num_uses: u64,
         }
         let token: Token = serde_json::from_str(self.data?.get()).ok()?;
-        Some((token.accessor, Duration::from_secs(token.ttl)))
+        Some(LookedUp {
+            accessor: token.accessor,
+            left: Duration::from_secs(token.ttl).min(LONGEST),
+            is_counted: token.num_uses > 0,
+        })
     }
 
     /// `data.type` and `data.path` of an answer of `sys/internal/ui/mounts/<path>`.
@@ -138,6 +156,7 @@ impl<'a> Auth<'a> {
             lease_duration: seconds(raw.lease_duration, body)?,
             renewable: flag(raw.renewable)?,
             orphan: flag(raw.orphan)?,
+            is_counted: present(raw.num_uses).is_some_and(|uses| uses.get() != "0"),
         })
     }
 }
@@ -179,6 +198,8 @@ struct RawAuth<'a> {
     renewable: Option<&'a RawValue>,
     #[serde(borrow)]
     orphan: Option<&'a RawValue>,
+    #[serde(borrow)]
+    num_uses: Option<&'a RawValue>,
 }
 
 fn present(raw: Option<&RawValue>) -> Option<&RawValue> {
@@ -215,18 +236,27 @@ fn seconds(raw: Option<&RawValue>, body: &[u8]) -> Option<Option<Seconds>> {
     if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    let value = Duration::from_secs(digits.parse().ok()?);
+    let value = Duration::from_secs(digits.parse().ok()?).min(LONGEST);
     // The raw value is a slice of the body, so its place is the distance of the two.
     let start = digits.as_ptr().addr().checked_sub(body.as_ptr().addr())?;
     let place = start..start + digits.len();
     (body.get(place.clone())? == digits.as_bytes()).then_some(Some(Seconds { value, place }))
 }
 
+/// Ten years.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
 impl fmt::Debug for Envelope<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Envelope")
             .field("renewable", &self.renewable)
             .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for LookedUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LookedUp").finish_non_exhaustive()
     }
 }
 
@@ -307,6 +337,14 @@ mod tests {
     }
 
     #[test]
+    fn a_number_that_overflows_clocks_is_clamped() {
+        let body = br#"{"lease_duration":18446744073709551615}"#;
+        let seconds = Envelope::read(body).unwrap().lease_duration.unwrap();
+        assert_eq!(seconds.value, LONGEST);
+        assert_eq!(&body[seconds.place], b"18446744073709551615");
+    }
+
+    #[test]
     fn finds_a_field_of_a_request_body() {
         assert_eq!(
             field_of_body(br#"{"lease_id":"a\/b"}"#, "lease_id").as_deref(),
@@ -327,7 +365,7 @@ mod tests {
             let body = format!("{{{pad}\"data\":{{\"x\":{value}}},{pad}\"lease_duration\":{pad}{value}{pad}}}");
             let envelope = Envelope::read(body.as_bytes()).unwrap();
             let seconds = envelope.lease_duration.unwrap();
-            prop_assert_eq!(seconds.value.as_secs(), u64::from(value));
+            prop_assert_eq!(seconds.value, Duration::from_secs(value.into()).min(LONGEST));
             let text = value.to_string();
             prop_assert_eq!(body.get(seconds.place.clone()), Some(text.as_str()));
             prop_assert!(seconds.place.start > body.rfind("lease_duration").unwrap());

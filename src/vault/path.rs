@@ -5,20 +5,20 @@
 //! costs a cache hit; the other way round would cost correctness, so doubt goes that way.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use percent_encoding::percent_decode_str;
 
 /// A request's path under `/v1/`, in one canonical form: percent-decoded, namespace in front, single
 /// slashes, none at either end. Used for rules and invalidation; what goes on the wire is the original.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ApiPath {
     canonical: String,
-    /// Where the part behind the namespaces begins, as far as that can be told.
     kind: Kind,
 }
 
 /// What kind of call a path is, whatever the method.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Kind {
     /// `auth/<mount>/login...`
     Login,
@@ -51,7 +51,7 @@ pub enum Kind {
 }
 
 /// How a call on `auth/token/` names the token it is about.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Named {
     /// The token that the request carries.
     Caller,
@@ -91,6 +91,26 @@ impl ApiPath {
 
     pub fn is_login(&self) -> bool {
         self.kind == Kind::Login
+    }
+
+    /// Does only the request's body tell what this revokes or renews?
+    pub fn is_told_by_body(&self) -> bool {
+        match &self.kind {
+            Kind::TokenRevoke { named, .. } | Kind::TokenRenew(named) => {
+                matches!(named, Named::Token(None) | Named::Accessor(None))
+            }
+            Kind::LeaseRevoke(id) | Kind::LeaseRenew(id) => id.is_none(),
+            Kind::Login
+            | Kind::TokenCreate
+            | Kind::TokenLookup
+            | Kind::LeaseRevokePrefix(_)
+            | Kind::UiMounts
+            | Kind::Access
+            | Kind::Wrapping
+            | Kind::Unauthenticated
+            | Kind::System
+            | Kind::Secret => false,
+        }
     }
 
     /// For logs: the canonical path without what may be secret in it, a lease id, a token, an accessor.
@@ -161,6 +181,44 @@ impl ApiPath {
     pub fn looks_leased(&self) -> bool {
         let mut segments = self.canonical.split('/').skip(1);
         segments.any(|segment| matches!(segment, "creds" | "cred" | "sts" | "static-creds"))
+    }
+}
+
+/// As in logs: a path may end in a lease id or a token.
+impl fmt::Debug for ApiPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown())
+    }
+}
+
+impl fmt::Debug for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Login => "Login",
+            Self::TokenCreate => "TokenCreate",
+            Self::TokenRenew(_) => "TokenRenew",
+            Self::TokenRevoke { .. } => "TokenRevoke",
+            Self::TokenLookup => "TokenLookup",
+            Self::LeaseRenew(_) => "LeaseRenew",
+            Self::LeaseRevoke(_) => "LeaseRevoke",
+            Self::LeaseRevokePrefix(_) => "LeaseRevokePrefix",
+            Self::UiMounts => "UiMounts",
+            Self::Access => "Access",
+            Self::Wrapping => "Wrapping",
+            Self::Unauthenticated => "Unauthenticated",
+            Self::System => "System",
+            Self::Secret => "Secret",
+        })
+    }
+}
+
+impl fmt::Debug for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Caller => "Caller",
+            Self::Token(_) => "Token",
+            Self::Accessor(_) => "Accessor",
+        })
     }
 }
 

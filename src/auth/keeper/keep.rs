@@ -9,7 +9,7 @@ use super::super::answer;
 use super::super::handle::Checked;
 use super::super::method;
 use super::super::plan::{self, Action, Grant, Next};
-use super::{Due, Held, Keeper, asked_for, seconds_until};
+use super::{Due, Held, Keeper, asked_for, seconds_until, tenths};
 use crate::error::Error;
 use crate::upstream::Call;
 
@@ -100,7 +100,8 @@ impl Keeper {
             kind = error.kind().name(),
             %error,
             next = next.action.name(),
-            in_seconds = (next.at - now).as_secs_f64(),
+            in_seconds = tenths(next.at - now),
+            token_ends_in_seconds = held.token.life.remaining(now).map(|left| left.as_secs()),
             "the token was not renewed"
         );
     }

@@ -1,5 +1,6 @@
 //! How to log in, and where the token goes.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -199,6 +200,7 @@ impl Check<'_> {
 
     fn sinks(&self, typed: &[file::Sink]) -> Vec<Sink> {
         let mut sinks: Vec<Sink> = Vec::new();
+        let mut places: HashMap<PathBuf, At> = HashMap::new();
         for sink in typed {
             let key = "auto_auth.sink.config.path";
             let Some(path) = self.path(key, sink.path.as_ref()) else {
@@ -207,14 +209,10 @@ impl Check<'_> {
                 self.found.add(note.key(key));
                 continue;
             };
-            let first = sinks
-                .iter()
-                .zip(typed)
-                .find(|(other, _)| other.path == path);
-            if let Some((_, first)) = first {
+            if let Some(first) = places.insert(path.clone(), sink.at) {
                 let message = "another sink writes to the same path";
                 let note = Note::error(Phase::Validate, Some(sink.at), message)
-                    .related(Some(first.at), "the other one");
+                    .related(Some(first), "the other one");
                 self.found.add(note.key(key));
             }
             sinks.push(Sink {

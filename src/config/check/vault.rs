@@ -7,7 +7,7 @@ use http::Uri;
 
 use super::super::address::{Listen, VaultAddress};
 use super::super::file::{self, File};
-use super::super::findings::{Given, Note, Phase};
+use super::super::findings::{At, Given, Note, Phase};
 use super::super::units;
 use super::super::validate::method_namespace;
 use super::super::{Listener, Vault, VaultTls};
@@ -152,7 +152,13 @@ impl Check<'_> {
 
     /// In the file 0 is 12 and -1 is 0, as in Vault; in the environment a number is that number.
     fn num_retries(&self, block: Option<&file::Vault>) -> u32 {
+        let without_effect = |at: Option<At>, name: &str| {
+            let message = format!("{name}: this version of Leasehold does not retry requests");
+            let note = Note::warning(Phase::Build, at, message);
+            self.found.add(note.key("vault.retry.num_retries"));
+        };
         if let Some(variable) = self.variable("MAX_RETRIES") {
+            without_effect(None, &variable.name);
             match variable.value.parse::<i64>() {
                 Ok(retries) => {
                     return self.count(Some(variable.with(retries)), 0..=100, defaults::RETRIES);
@@ -162,6 +168,9 @@ impl Check<'_> {
         }
         let typed = block.and_then(|block| block.num_retries.as_ref());
         let setting = named("vault.retry.num_retries", typed);
+        if let Some(setting) = &setting {
+            without_effect(setting.at, &setting.name);
+        }
         match setting.as_ref().map(|setting| setting.value) {
             None | Some(0) => defaults::RETRIES,
             Some(-1) => 0,
