@@ -101,7 +101,7 @@ fn between_ways(scenario: &Scenario, played: &[Vec<Answers>]) -> Vec<String> {
             let (Some(direct), Some(through)) = (direct, through) else {
                 continue;
             };
-            for why in between(step, direct, through) {
+            for why in between(step, *way, direct, through) {
                 let (name, call) = (scenario.name, step.call());
                 let number = number + 1;
                 found.push(format!(
@@ -113,7 +113,11 @@ fn between_ways(scenario: &Scenario, played: &[Vec<Answers>]) -> Vec<String> {
     found
 }
 
-fn between(step: &Step, direct: &Answered, through: &Answered) -> Vec<String> {
+fn between(step: &Step, way: Way, direct: &Answered, through: &Answered) -> Vec<String> {
+    if step.shows_token && way == Way::Auto {
+        let blank = same::without_token(&direct.first);
+        return same::differences(&blank, &through.first, !step.unordered);
+    }
     let mut found = same::differences(&direct.first, &through.first, !step.unordered);
     // What a server of another make refuses is not kept.
     let is_kept = direct.first.status.is_success();

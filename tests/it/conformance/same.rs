@@ -49,6 +49,20 @@ pub(super) fn replayed(first: &Reply, again: &Reply) -> Vec<String> {
     found
 }
 
+/// What is looked up of a token, with its id and its accessor there but empty.
+pub(super) fn without_token(reply: &Reply) -> Reply {
+    let mut blank = reply.clone();
+    let mut text = String::from_utf8_lossy(&reply.body).into_owned();
+    let json = reply.json().unwrap_or_default();
+    for field in ["id", "accessor"] {
+        if let Some(shown) = json["data"][field].as_str() {
+            text = text.replace(&format!("\"{shown}\""), "\"\"");
+        }
+    }
+    blank.body = text.into();
+    blank
+}
+
 fn headers(direct: &Reply, through: &Reply, found: &mut Vec<String>) {
     let names = |reply: &Reply| -> BTreeSet<String> {
         let names = reply.headers.keys().map(ToString::to_string);

@@ -109,7 +109,9 @@ fn kinds_of(field: &str, value: &Value) -> Value {
 
 fn kind_of_text(field: &str, text: &str) -> String {
     let masked = kinds::masked(field, text);
-    if masked == text && !text.is_empty() && !kinds::is_telling(field) {
+    // A name stands for what an earlier answer said.
+    let is_name = text.starts_with('{') && text.ends_with('}') && !text.contains(['"', ' ']);
+    if masked == text && !text.is_empty() && !is_name && !kinds::is_telling(field) {
         return "text".to_owned();
     }
     masked
@@ -141,13 +143,13 @@ mod tests {
                 .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
                 .collect(),
             body: Bytes::from_static(
-                br#"{"data":{"password":"canary","n":1,"f":1.5,"e":"","keys":["a","b"]},"renewable":true,"warnings":["careful"]}"#,
+                br#"{"data":{"password":"canary","id":"{child}","n":1,"f":1.5,"e":"","keys":["a","b"]},"renewable":true,"warnings":["careful"]}"#,
             ),
         };
         let shape = of(&get("a/b", 200), &reply);
         assert_eq!(
             shape.to_string(),
-            r#"{"body":{"data":{"e":"","f":"number","keys":["a","b"],"n":"integer","password":"random"},"renewable":true,"warnings":["careful"]},"call":"GET a/b","newline":false,"status":200}"#
+            r#"{"body":{"data":{"e":"","f":"number","id":"{child}","keys":["a","b"],"n":"integer","password":"random"},"renewable":true,"warnings":["careful"]},"call":"GET a/b","newline":false,"status":200}"#
         );
         let only = of(&get("a/b", 200).only("/data/n"), &reply);
         assert_eq!(only["body"].to_string(), r#"{"/data/n":"integer"}"#);

@@ -112,22 +112,24 @@ async fn admit_callers(vault: &Client, root: &str) -> (String, String) {
     if !answer["errors"].is_null() {
         // Vault has no `scan`.
         capabilities.pop();
-        vault.ask(root, "PUT", write, &policy(&capabilities)).await;
+        done(&vault.ask(root, "PUT", write, &policy(&capabilities)).await);
     }
     let mount = json!({ "type": "approle" });
-    vault.ask(root, "PUT", "sys/auth/caller", &mount).await;
+    done(&vault.ask(root, "PUT", "sys/auth/caller", &mount).await);
     let role = json!({ "token_policies": "caller", "token_ttl": "1h", "token_max_ttl": "4h" });
-    vault.ask(root, "PUT", ROLE, &role).await;
-    let role_id = vault
-        .ask(root, "GET", &format!("{ROLE}/role-id"), &Value::Null)
-        .await;
-    let secret_id = vault
-        .ask(root, "PUT", &format!("{ROLE}/secret-id"), &json!({}))
-        .await;
+    done(&vault.ask(root, "PUT", ROLE, &role).await);
+    let role_id = format!("{ROLE}/role-id");
+    let role_id = vault.ask(root, "GET", &role_id, &Value::Null).await;
+    let secret_id = format!("{ROLE}/secret-id");
+    let secret_id = vault.ask(root, "PUT", &secret_id, &json!({})).await;
     (
         text(&role_id, "/data/role_id"),
         text(&secret_id, "/data/secret_id"),
     )
+}
+
+fn done(answer: &Value) {
+    assert!(answer["errors"].is_null(), "setting up: {answer}");
 }
 
 fn text(answer: &Value, place: &str) -> String {

@@ -25,6 +25,8 @@ pub(super) struct Step {
     pub(super) only: Vec<&'static str>,
     /// The server writes the keys in another order each time.
     pub(super) unordered: bool,
+    /// The answer shows the usual caller's token. Leasehold lends its own, but does not give it away.
+    pub(super) shows_token: bool,
     pub(super) status: u16,
 }
 
@@ -71,6 +73,7 @@ pub(super) fn call(method: &'static str, target: &'static str, status: u16) -> S
         memory: Memory::Never,
         only: Vec::new(),
         unordered: false,
+        shows_token: false,
         status,
     }
 }
@@ -151,6 +154,12 @@ impl Step {
     /// The server writes the keys in another order each time.
     pub(super) fn unordered(mut self) -> Self {
         self.unordered = true;
+        self
+    }
+
+    /// The answer shows the usual caller's token. Leasehold lends its own, but does not give it away.
+    pub(super) fn showing_token(mut self) -> Self {
+        self.shows_token = true;
         self
     }
 

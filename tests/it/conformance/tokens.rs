@@ -18,13 +18,13 @@ pub(super) fn created_and_renewed() -> Scenario {
             post("auth/token/create", r#"{"policies":["default"],"ttl":"1h","explicit_max_ttl":"2h","meta":{"a":"b"},"display_name":"child"}"#, 200)
                 .take("child", "/auth/client_token")
                 .take("accessor", "/auth/accessor"),
-            get("auth/token/lookup-self", 200),
+            get("auth/token/lookup-self", 200).showing_token(),
             get("auth/token/lookup-self", 200).by(Token("{child}")),
             get("auth/token/lookup-self", 200).by(Bearer("{child}")),
             post("auth/token/lookup-self", "", 403).by(Token("{child}")),
             post("auth/token/lookup", r#"{"token":"{child}"}"#, 200),
             put("auth/token/lookup", r#"{"token":"{child}"}"#, 200),
-            get("auth/token/lookup", 200),
+            get("auth/token/lookup", 200).showing_token(),
             post("auth/token/lookup-accessor", r#"{"accessor":"{accessor}"}"#, 200),
             post("auth/token/renew-self", r#"{"increment":"30m"}"#, 200).by(Token("{child}")),
             post("auth/token/renew", r#"{"token":"{child}","increment":1200}"#, 200),
