@@ -260,10 +260,11 @@ impl Room {
             caller,
             identity,
         };
-        if matches!(treatment, Treatment::Alone(_)) {
-            return self.look_up_then(ask, false).await;
-        }
-        self.look_up_then(ask, true).await
+        let within = ask.parts.headers.get(X_VAULT_NAMESPACE).cloned();
+        let share = !matches!(treatment, Treatment::Alone(_));
+        let mut response = self.look_up_then(ask, share).await?;
+        name_namespace(response.headers_mut(), within);
+        Ok(response)
     }
 
     /// A hit, or a fetch: shared with others, or alone.
@@ -429,6 +430,22 @@ fn wants_fresh(headers: &HeaderMap) -> bool {
                 .any(|part| part.trim().eq_ignore_ascii_case("no-cache"))
         })
     })
+}
+
+/// Vault tells whoever names a namespace in a header what was named. Others may have named the one whose answer
+/// this is by its path, or with another slash.
+fn name_namespace(headers: &mut HeaderMap, asked: Option<HeaderValue>) {
+    match asked.filter(|name| !name.is_empty()) {
+        None => {
+            headers.remove(X_VAULT_NAMESPACE);
+        }
+        Some(name) => {
+            let is_hit = headers.get(X_CACHE).is_some_and(|said| said == "HIT");
+            if is_hit || headers.contains_key(X_VAULT_NAMESPACE) {
+                headers.insert(X_VAULT_NAMESPACE, name);
+            }
+        }
+    }
 }
 
 fn mark_miss(headers: &mut HeaderMap) {

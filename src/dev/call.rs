@@ -198,17 +198,48 @@ fn json(body: &Bytes) -> Result<Map<String, Value>, Refusal> {
         Ok(Value::Number(_)) => "number",
         Ok(Value::Bool(_)) => "bool",
         Err(error) => {
-            let why = if error.is_eof() {
-                "unexpected EOF".to_owned()
-            } else {
-                error.to_string()
-            };
+            let why = why_not_json(&String::from_utf8_lossy(body), &error);
             return Err(Refusal::bad(format!("failed to decode JSON input: {why}")));
         }
     };
     Err(Refusal::bad(format!(
         "failed to decode JSON input: json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}"
     )))
+}
+
+/// In Go's words, as far as they are about a value's first letters.
+fn why_not_json(text: &str, error: &serde_json::Error) -> String {
+    if error.is_eof() {
+        return "unexpected EOF".to_owned();
+    }
+    let line = text.lines().nth(error.line().saturating_sub(1));
+    let (before, rest) = line
+        .and_then(|line| line.split_at_checked(error.column().saturating_sub(1)))
+        .unwrap_or_default();
+    let begun = before.trim_end_matches(|letter: char| letter.is_ascii_lowercase());
+    let value = before.strip_prefix(begun).unwrap_or_default().to_owned() + rest;
+    let literal = ["true", "false", "null"]
+        .into_iter()
+        .find(|literal| value.starts_with(|first| literal.starts_with::<char>(first)));
+    let mut letters = value.chars();
+    let Some(literal) = literal else {
+        return match letters.next() {
+            Some(letter) => format!("invalid character {letter:?} looking for beginning of value"),
+            None => error.to_string(),
+        };
+    };
+    for expected in literal.chars() {
+        match letters.next() {
+            Some(letter) if letter == expected => {}
+            Some(letter) => {
+                return format!(
+                    "invalid character {letter:?} in literal {literal} (expecting {expected:?})"
+                );
+            }
+            None => return "unexpected EOF".to_owned(),
+        }
+    }
+    error.to_string()
 }
 
 fn media_type(headers: &HeaderMap) -> Option<String> {
@@ -325,6 +356,16 @@ mod tests {
                 "PUT",
                 "[1]",
                 "failed to decode JSON input: json: cannot unmarshal array into Go value of type map[string]interface {}",
+            ),
+            (
+                "PUT",
+                "not json",
+                "failed to decode JSON input: invalid character 'o' in literal null (expecting 'u')",
+            ),
+            (
+                "PUT",
+                "{} x",
+                "failed to decode JSON input: invalid character 'x' looking for beginning of value",
             ),
             ("PATCH", "{}", "mime: no media type"),
             ("FOO", "", ""),

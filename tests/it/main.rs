@@ -9,6 +9,8 @@ mod child;
 #[cfg(test)]
 mod config;
 #[cfg(test)]
+mod conformance;
+#[cfg(test)]
 mod forward;
 #[cfg(test)]
 mod hcl_fixtures;

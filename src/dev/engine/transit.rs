@@ -8,13 +8,14 @@ use std::hash::Hasher;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use http::StatusCode;
 use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 use siphasher::sip128::{Hasher128, SipHasher13};
 
 use super::Asked;
-use crate::dev::answer::{Answer, Outcome, Refusal};
+use crate::dev::answer::{Answer, Outcome, Refusal, Reply};
 use crate::dev::call::Operation;
 use crate::dev::fields::Fields;
 use crate::dev::random;
@@ -50,6 +51,16 @@ impl Transit {
         let operation = asked.call.operation;
         let made_at = asked.clock.seconds(asked.now);
         let fields = &asked.call.fields;
+        if let [verb @ ("encrypt" | "decrypt" | "rewrap"), name] =
+            super::segments(asked.rest).as_slice()
+            && asked.call.operation.is_update()
+            && let Some(batch) = fields.0.get("batch_input")
+        {
+            if *verb == "encrypt" {
+                self.add_key(name, made_at);
+            }
+            return batch_results(verb, self.key(name)?, batch);
+        }
         match (super::segments(asked.rest).as_slice(), operation) {
             (["keys", ""], Operation::List) => {
                 Ok(Answer::keys(&self.keys.keys().cloned().collect::<Vec<_>>()))
@@ -157,6 +168,13 @@ impl Key {
         format!("vault:v{}:{}", self.latest(), STANDARD.encode(sealed))
     }
 
+    fn sealed(&self, plaintext: &[u8]) -> Map<String, Value> {
+        object([
+            ("ciphertext", json!(self.seal(plaintext))),
+            ("key_version", json!(self.latest())),
+        ])
+    }
+
     fn open(&self, ciphertext: &str) -> Result<Vec<u8>, Refusal> {
         if ciphertext.is_empty() {
             return Err(Refusal::bad("missing ciphertext to decrypt"));
@@ -229,9 +247,64 @@ impl Key {
     }
 }
 
+/// Each item by itself. One that fails makes the answer a 400, but not that of a rewrapping.
+fn batch_results(verb: &str, key: &Key, batch: &Value) -> Outcome {
+    let unread = |why: String| Refusal::internal(&format!("failed to parse batch input: {why}"));
+    let Some(items) = batch.as_array() else {
+        return Err(unread("source data must be an array or slice".to_owned()));
+    };
+    if items.is_empty() {
+        return Err(Refusal::bad("missing batch input to process"));
+    }
+    let mut results = Vec::new();
+    let mut failed = false;
+    for (number, item) in items.iter().enumerate() {
+        let Some(item) = item.as_object() else {
+            return Err(unread(format!("[{number}] expected a map")));
+        };
+        let field = if verb == "encrypt" {
+            "plaintext"
+        } else {
+            "ciphertext"
+        };
+        if verb != "rewrap" && !item.contains_key(field) {
+            return Err(unread(format!(
+                "'[{number}].{field}' missing {field} to {verb}"
+            )));
+        }
+        let fields = Fields(item.clone());
+        let opened = match verb {
+            "encrypt" => plaintext(&fields),
+            _ => fields.text(field).and_then(|text| key.open(&text)),
+        };
+        let result = opened.map(|text| match verb {
+            "decrypt" => object([("plaintext", json!(STANDARD.encode(text)))]),
+            _ => key.sealed(&text),
+        });
+        let mut result = result.unwrap_or_else(|refusal| {
+            failed = true;
+            let mut result = object([("error", json!(refusal.text))]);
+            if verb == "decrypt" {
+                result.insert("plaintext".to_owned(), json!(""));
+            }
+            result
+        });
+        result.insert("reference".to_owned(), json!(fields.text("reference")?));
+        results.push(Value::Object(result));
+    }
+    let data = object([("batch_results", Value::Array(results))]);
+    if !failed || verb == "rewrap" {
+        return Ok(Answer::data(data));
+    }
+    let reply = Reply {
+        data: Some(data),
+        ..Reply::default()
+    };
+    Ok(Answer::Coded(StatusCode::BAD_REQUEST, Box::new(reply)))
+}
+
 fn sealed(key: &Key, plaintext: &[u8], mut shown: Map<String, Value>) -> Answer {
-    shown.insert("ciphertext".to_owned(), json!(key.seal(plaintext)));
-    shown.insert("key_version".to_owned(), json!(key.latest()));
+    shown.extend(key.sealed(plaintext));
     Answer::data(shown)
 }
 

@@ -42,8 +42,27 @@ impl Userpass {
             Some(("users", name)) if !name.is_empty() && !name.contains('/') => {
                 self.user(&name.to_lowercase(), asked)
             }
+            Some(("users", below)) => match below.split_once('/') {
+                Some((name, "password")) => self.new_password(&name.to_lowercase(), asked),
+                _ => Err(Refusal::unsupported_path()),
+            },
             _ => Err(Refusal::unsupported_path()),
         }
+    }
+
+    fn new_password(&mut self, name: &str, asked: &Asked<'_>) -> Outcome {
+        if !matches!(asked.call.operation, Operation::Update | Operation::Create) {
+            return Err(Refusal::unsupported_operation());
+        }
+        let Some(user) = self.users.get_mut(name) else {
+            return Err(Refusal::internal("username does not exist"));
+        };
+        let password = asked.call.fields.text("password")?;
+        if password.is_empty() {
+            return Err(Refusal::bad(NO_PASSWORD));
+        }
+        user.password = Secret::new(password);
+        Ok(Answer::Nothing)
     }
 
     fn user(&mut self, name: &str, asked: &Asked<'_>) -> Outcome {
@@ -60,7 +79,7 @@ impl Userpass {
                     _ => Secret::new(fields.text("password")?),
                 };
                 if password.is_empty() {
-                    return Err(Refusal::bad("missing password"));
+                    return Err(Refusal::bad(NO_PASSWORD));
                 }
                 let mut token = known.map(|user| user.token.clone()).unwrap_or_default();
                 token.update(fields)?;
@@ -106,3 +125,5 @@ impl Userpass {
         }))
     }
 }
+
+const NO_PASSWORD: &str = "must provide either password or password_hash";

@@ -174,6 +174,9 @@ fn authorized(state: &mut State, call: &mut Call, now: Instant) -> Outcome {
     let Some(token) = state.tokens.get(&call.token) else {
         return Err(Refusal::no_token());
     };
+    if !state.knows_entity(token) {
+        return Err(Refusal::no_token());
+    }
     let acl = state.acl(token);
     if call.operation == Operation::Update && exists(state, call) == Some(false) {
         call.operation = Operation::Create;
@@ -345,7 +348,7 @@ fn login(state: &mut State, call: &Call, now: Instant) -> Outcome {
     auth.display_name = format!("{source}{}", auth.display_name)
         .trim_end_matches('-')
         .to_owned();
-    auth.entity_id = state.entity(&accessor, &auth.alias);
+    auth.entity_id = state.entity(&call.namespace, &accessor, &auth.alias);
     if let Origin::Login { mount, .. } = &mut auth.origin {
         *mount = mount_path;
     }

@@ -62,15 +62,15 @@ pub(super) fn handle(
                 }))
         }
         Operation::Update | Operation::Create => {
-            if name == "root" || name == WRAPPING_POLICY {
-                return Err(Refusal::bad(format!("cannot update {name:?} policy")));
-            }
             let mut text = call.fields.text("policy")?;
             if text.is_empty() && old {
                 text = call.fields.text("rules")?;
             }
             if text.is_empty() {
                 return Err(Refusal::bad("'policy' parameter not supplied or empty"));
+            }
+            if name == "root" || name == WRAPPING_POLICY {
+                return Err(Refusal::bad(format!("cannot update {name:?} policy")));
             }
             let rules = policy::parse(&text)
                 .map_err(|why| Refusal::bad(format!("failed to parse policy: {why}")))?;
@@ -86,7 +86,10 @@ pub(super) fn handle(
             Ok(Answer::Nothing)
         }
         Operation::Delete => {
-            if matches!(name.as_str(), "root" | "default") || name == WRAPPING_POLICY {
+            if name == "default" {
+                return Err(Refusal::bad("cannot delete default policy"));
+            }
+            if name == "root" || name == WRAPPING_POLICY {
                 return Err(Refusal::bad(format!("cannot delete {name:?} policy")));
             }
             namespace.policies.remove(&name);

@@ -34,8 +34,14 @@ pub(crate) struct State {
     pub(crate) cluster_name: String,
     pub(crate) cluster_id: String,
     /// By the auth mount's accessor and the name in it.
-    entities: BTreeMap<(String, String), String>,
+    entities: BTreeMap<(String, String), Entity>,
     ends: Ends,
+}
+
+/// Who is behind a login; known in its own namespace only.
+struct Entity {
+    id: String,
+    namespace: String,
 }
 
 impl State {
@@ -95,11 +101,20 @@ impl State {
     }
 
     /// The identity behind a login, the same at each.
-    pub(crate) fn entity(&mut self, mount_accessor: &str, alias: &str) -> String {
+    pub(crate) fn entity(&mut self, namespace: &str, mount_accessor: &str, alias: &str) -> String {
         let key = (mount_accessor.to_owned(), alias.to_owned());
-        self.entities
-            .entry(key)
-            .or_insert_with(random::uuid)
-            .clone()
+        let entity = self.entities.entry(key).or_insert_with(|| Entity {
+            id: random::uuid(),
+            namespace: namespace.to_owned(),
+        });
+        entity.id.clone()
+    }
+
+    /// A token that was made in another namespace than the one its maker logged in to is good for nothing: its
+    /// entity is not found where it lives.
+    pub(crate) fn knows_entity(&self, token: &Token) -> bool {
+        let is_its =
+            |entity: &Entity| entity.id == token.entity_id && entity.namespace == token.namespace;
+        token.entity_id.is_empty() || self.entities.values().any(is_its)
     }
 }

@@ -140,6 +140,7 @@ const DEFAULT_RULES: &[(&str, &[&str])] = &[
     ("sys/wrapping/unwrap", &["update"]),
     ("sys/tools/hash", &["update"]),
     ("sys/tools/hash/*", &["update"]),
+    ("identity/oidc/provider/+/authorize", &["read", "update"]),
 ];
 
 pub(crate) const ROOT: &str = "root";

@@ -234,7 +234,9 @@ fn from_json(json: &Value) -> Result<Vec<Rule>, String> {
         };
         let mut capabilities = Capabilities::default();
         for (key, value) in block {
-            let listed = value.as_array().map(Vec::as_slice).unwrap_or_default();
+            let listed = value
+                .as_array()
+                .map_or(std::slice::from_ref(value), Vec::as_slice);
             let names: Vec<&str> = listed.iter().filter_map(Value::as_str).collect();
             capabilities = capabilities.with(attribute(path, key, &names)?);
         }
@@ -255,6 +257,15 @@ fn attribute(path: &str, key: &str, values: &[&str]) -> Result<Capabilities, Str
                     .ok_or_else(|| format!("path {path:?}: invalid capability {name:?}"))?;
                 Ok(all.with(one))
             }),
+        // As policies were written before there were capabilities.
+        "policy" => {
+            let name = values.first().copied().unwrap_or_default();
+            let granted = OLD_POLICIES.iter().find(|(known, _)| *known == name);
+            let (_, names) =
+                granted.ok_or_else(|| format!("path {path:?}: invalid policy {name:?}"))?;
+            let granted = names.iter().filter_map(|name| Capabilities::named(name));
+            Ok(granted.fold(Capabilities::default(), Capabilities::with))
+        }
         "comment" => Ok(Capabilities::default()),
         other => Err(format!(
             "path {path:?}: {other:?} is not enforced by the development Vault"
@@ -272,6 +283,16 @@ const NAMES: &[(&str, Capabilities)] = &[
     ("deny", Capabilities::DENY),
     ("patch", Capabilities::PATCH),
     ("scan", Capabilities::SCAN),
+];
+
+const OLD_POLICIES: [(&str, &[&str]); 4] = [
+    ("deny", &["deny"]),
+    ("read", &["read", "list"]),
+    ("write", &["create", "read", "update", "delete", "list"]),
+    (
+        "sudo",
+        &["create", "read", "update", "delete", "list", "sudo"],
+    ),
 ];
 
 /// The little HCL that policies are written in.
@@ -293,6 +314,14 @@ mod hcl {
             let mut capabilities = Capabilities::default();
             loop {
                 match tokens.next() {
+                    None => {
+                        // A column behind the end, and one that counts from 1.
+                        let (line, column) = end_of(text);
+                        let column = column + 1;
+                        return Err(format!(
+                            "At {line}:{column}: object expected closing RBRACE got: EOF"
+                        ));
+                    }
                     Some(Token::Mark('}')) => break,
                     Some(Token::Word(key) | Token::Text(key)) => {
                         expect(tokens.next(), '=')?;
@@ -308,6 +337,12 @@ mod hcl {
             });
         }
         Ok(rules)
+    }
+
+    /// The line and column behind the last letter, from 1.
+    fn end_of(text: &str) -> (usize, usize) {
+        let last = text.rsplit('\n').next().unwrap_or_default();
+        (text.matches('\n').count() + 1, last.chars().count() + 1)
     }
 
     #[derive(Debug, PartialEq, Eq)]
