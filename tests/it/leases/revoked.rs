@@ -235,13 +235,30 @@ async fn a_token_in_every_form() {
     }
 }
 
+/// Callers' tokens that died before Vault could be asked about them had credentials served for an hour.
+#[tokio::test(start_paused = true)]
+async fn a_token_that_is_dead_when_it_is_looked_up_takes_its_credential_along() {
+    let rig = Rig::with(leases_of(600, 6_000), |_| ()).await;
+    let slow = Fault::on("GET", "/v1/auth/token/lookup-self").delay(seconds(8));
+    rig.fault(slow);
+    let wish = TokenWish {
+        ttl: seconds(6),
+        ..TokenWish::default()
+    };
+    let owner = rig.bearing(&rig.token(wish).await);
+    assert_eq!(owner.get(CREDS).await.status, 200);
+    pass(seconds(9)).await;
+    assert_eq!(owner.get(CREDS).await.status, StatusCode::FORBIDDEN);
+}
+
 /// Whose accessor that is could not be learned: what is kept for any such token ends.
 #[tokio::test(start_paused = true)]
 async fn an_accessor_that_nobody_knows() {
     let rig = Rig::with(leases_of(600, 6_000), |_| ()).await;
     let root = rig.bearing(rig.vault.root_token().expose());
     let refused = Fault::on("GET", "/v1/auth/token/lookup-self");
-    rig.fault(refused.refuse(StatusCode::FORBIDDEN, "permission denied"));
+    let by_policy = "1 error occurred:\n\t* permission denied\n\n";
+    rig.fault(refused.refuse(StatusCode::FORBIDDEN, by_policy));
     let token = rig.token(TokenWish::default()).await;
     let looked_up = rig
         .root("POST", "auth/token/lookup", json!({ "token": token }))
