@@ -274,7 +274,7 @@ impl Upstream {
                 head.status.as_u16(),
                 call.method,
                 refusal::shown_path(call.path),
-                refusal::reasons(&body)
+                refusal::reasons(&body, &call)
             ),
         )
         .retry_after(wait))

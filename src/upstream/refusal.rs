@@ -1,9 +1,14 @@
 //! Reading what Vault says when it says no.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::RETRY_AFTER;
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use super::Call;
 
 /// `Retry-After` in seconds or as a date (RFC 9110 §10.2.3), at most five minutes.
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
@@ -18,9 +23,9 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(wait.min(LONGEST_WAIT))
 }
 
-/// The texts of `{"errors": [...]}` as the tail of a sentence, bounded. Vault's error texts name
-/// policies and paths, not values; one that quotes something long is cut.
-pub(super) fn reasons(body: &[u8]) -> String {
+/// The texts of `{"errors": [...]}` as the tail of a sentence, bounded, and without anything that `call` carries:
+/// a server that quotes the request it refuses must not bring a token or a secret id into our log.
+pub(super) fn reasons(body: &[u8], call: &Call<'_>) -> String {
     #[derive(serde::Deserialize)]
     struct Errors {
         errors: Vec<String>,
@@ -28,12 +33,31 @@ pub(super) fn reasons(body: &[u8]) -> String {
     let Ok(Errors { errors }) = serde_json::from_slice::<Errors>(body) else {
         return String::new();
     };
-    let text = errors.join("; ").replace(['\n', '\t'], " ");
+    let mut text = errors.join("; ").replace(['\n', '\t'], " ");
     if text.is_empty() {
         return String::new();
     }
+    for secret in carried(call) {
+        text = text.replace(secret.as_str(), "***");
+    }
     let short: String = text.chars().take(LONGEST_REASON).collect();
     format!(": {short}")
+}
+
+/// The texts in a call's body and its token, but for those too short to be secret.
+fn carried(call: &Call<'_>) -> Vec<Zeroizing<String>> {
+    let mut found: Vec<Zeroizing<String>> = Vec::new();
+    if let Some(token) = call.token {
+        found.push(Zeroizing::new(token.expose().to_owned()));
+    }
+    if let Some(body) = &call.body
+        && let Ok(fields) = serde_json::from_slice::<HashMap<String, Value>>(body)
+    {
+        let texts = fields.values().filter_map(Value::as_str);
+        found.extend(texts.map(|text| Zeroizing::new(text.to_owned())));
+    }
+    found.retain(|text| text.len() >= SHORTEST_SECRET);
+    found
 }
 
 /// The path of a call without what may be secret in it: the lease id at its end.
@@ -47,10 +71,12 @@ pub(super) fn shown_path(path: &str) -> &str {
 
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 const LONGEST_REASON: usize = 300;
+const SHORTEST_SECRET: usize = 4;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::secret::Secret;
     use http::HeaderValue;
 
     #[test]
@@ -72,13 +98,24 @@ mod tests {
 
     #[test]
     fn reasons_are_one_bounded_line() {
+        let call = Call::new(http::Method::PUT, "/v1/auth/approle/login");
+        let said = |body: &str| reasons(body.as_bytes(), &call);
         assert_eq!(
-            reasons(br#"{"errors":["permission denied"]}"#),
+            said(r#"{"errors":["permission denied"]}"#),
             ": permission denied"
         );
-        assert_eq!(reasons(b"<html>"), "");
-        assert!(
-            reasons(format!(r#"{{"errors":["{}"]}}"#, "x".repeat(9999)).as_bytes()).len() < 400
-        );
+        assert_eq!(said("<html>"), "");
+        assert!(said(&format!(r#"{{"errors":["{}"]}}"#, "x".repeat(9999))).len() < 400);
+    }
+
+    /// A server that quoted the login it refused brought role id, secret id and token into log and status.
+    #[test]
+    fn a_quoted_request_brings_no_secret() {
+        let token = Secret::new("hvs.CANARY");
+        let call = Call::new(http::Method::PUT, "/v1/auth/approle/login")
+            .token(&token)
+            .body(r#"{"role_id":"ROLE-CANARY","secret_id":"SECRET-CANARY","increment":0}"#);
+        let body = r#"{"errors":["no: ROLE-CANARY/SECRET-CANARY by hvs.CANARY"]}"#;
+        assert_eq!(reasons(body.as_bytes(), &call), ": no: ***/*** by ***");
     }
 }
