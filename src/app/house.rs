@@ -104,6 +104,11 @@ impl admin::House for House {
                 readiness.degraded.push(reason);
             }
         }
+        if let Some(time) = self.upstream.unreachable_for() {
+            let (address, seconds) = (self.upstream.address(), time.as_secs());
+            let message = format!("Vault at {address} has not answered for {seconds} s");
+            readiness.degraded.push(Reason::new("upstream", message));
+        }
         if self.tasks.is_stopping() {
             readiness
                 .reasons

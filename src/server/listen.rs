@@ -12,8 +12,9 @@ use http_body::Body;
 use hyper::body::Incoming;
 use nix::errno::Errno;
 use tokio::net::{TcpListener, TcpStream, lookup_host};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::connection::{self, Connections};
 use super::guard::BoxError;
@@ -89,9 +90,9 @@ impl Bound {
         tasks.spawn("listener", async move {
             let places = Arc::new(Semaphore::new(limits.max_connections.max(1)));
             let accepting = async {
+                let mut told = None;
                 loop {
-                    // Who finds no place waits in the system's queue.
-                    let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+                    let Some(place) = self.place(&places, &mut told, limits).await else {
                         return;
                     };
                     let stream = self.accept().await;
@@ -108,6 +109,27 @@ impl Bound {
                 () = all.stopping() => {}
             }
         })
+    }
+
+    /// A place for the next caller. Who finds none waits in the system's queue, and the log says so once a minute.
+    async fn place(
+        &self,
+        places: &Arc<Semaphore>,
+        told: &mut Option<Instant>,
+        limits: Limits,
+    ) -> Option<OwnedSemaphorePermit> {
+        if let Ok(place) = Arc::clone(places).try_acquire_owned() {
+            return Some(place);
+        }
+        if told.is_none_or(|at| at.elapsed() >= BETWEEN_LINES) {
+            *told = Some(Instant::now());
+            tracing::warn!(
+                address = %self.address,
+                max_connections = limits.max_connections,
+                "all connections of this listener are taken; more callers wait until one closes"
+            );
+        }
+        Arc::clone(places).acquire_owned().await.ok()
     }
 
     /// The next caller. Failures are waited out: the process may be out of descriptors for a moment,
@@ -181,6 +203,8 @@ fn explain(address: &str, error: &io::Error) -> Error {
     };
     Error::new(Kind::Bind, format!("the listener address {address} {what}"))
 }
+
+const BETWEEN_LINES: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {

@@ -208,6 +208,11 @@ impl Upstream {
         Ok(answer.map(|incoming| UpstreamBody::new(incoming, place)))
     }
 
+    /// For how long Vault has not answered; `None`: it has, the last time it was asked.
+    pub fn unreachable_for(&self) -> Option<Duration> {
+        self.shared.reach.failing_for()
+    }
+
     /// How long a caller's request waits for the head of its answer.
     pub fn timeout(&self) -> Duration {
         self.shared.timeout

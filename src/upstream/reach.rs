@@ -44,6 +44,12 @@ impl Reach {
         }
     }
 
+    /// For how long calls have been failing; `None`: the last one got through.
+    pub(super) fn failing_for(&self) -> Option<Duration> {
+        let state = self.lock();
+        state.outage.as_ref().map(|outage| outage.since.elapsed())
+    }
+
     fn failed(&self, address: &str, error: &Error) {
         let now = Instant::now();
         let mut state = self.lock();
