@@ -273,7 +273,10 @@ impl Room {
         let mut fallback = None;
         if let Some(entry) = self.store.find(&ask.key) {
             let least = entry.least_remaining(&self.settings.leases);
-            let forced = wants_fresh(&ask.parts.headers) && entry.may_refresh(now);
+            // Of a lease no newer answer exists: asking again would make another credential.
+            let forced = entry.lease_key().is_none()
+                && wants_fresh(&ask.parts.headers)
+                && entry.may_refresh(now);
             let generation = self.generation.load(Ordering::Relaxed);
             match entry.freshness(now, generation, least) {
                 Freshness::Fresh if !forced => return Ok(self.hit(&entry, now)),

@@ -156,6 +156,18 @@ async fn look_ups_that_callers_cause_keep_no_renewal_waiting() {
     );
 }
 
+/// A client that sent `no-cache` with each read had a credential made each second.
+#[tokio::test(start_paused = true)]
+async fn no_cache_makes_no_credentials() {
+    let rig = Rig::with(leases_of(600, 6_000), |_| ()).await;
+    let client = rig.client().header("cache-control", "no-cache");
+    for _ in 0..60 {
+        client.get(CREDS).await;
+        pass(seconds(1)).await;
+    }
+    assert_eq!(rig.vault.minted("app-readonly").total, 1);
+}
+
 /// The same for what is asked again in the background for callers.
 #[tokio::test(start_paused = true)]
 async fn retry_after_of_a_revalidation_is_honoured() {
