@@ -126,7 +126,7 @@ pub(crate) fn is_login(engine: &Engine, rest: &str) -> bool {
     }
 }
 
-/// The TTL and maximum that a renewal of this secret asks for now; roles may have changed.
+/// The TTL and maximum as its role has them at the time of a renewal: roles may have changed.
 ///
 /// # Errors
 /// The secret can no longer be renewed.
