@@ -48,14 +48,21 @@ impl Service<Request<upstream::Body>> for Forward {
 /// headers: were `Connection: X-Vault-Namespace` heeded only on the way out, the cache would file Vault's
 /// answer under a namespace that Vault was never told.
 pub(super) fn without_hop_by_hop<B>(mut request: Request<B>) -> Request<B> {
-    drop_hop_by_hop(request.headers_mut());
+    let headers = request.headers_mut();
+    drop_hop_by_hop(headers);
     // Answered at our own edge, where the body is read.
-    request.headers_mut().remove(EXPECT);
+    if headers.keys().any(|name| *name == EXPECT) {
+        headers.remove(EXPECT);
+    }
     request
 }
 
 /// Headers of one connection (RFC 9110 §7.6.1): those listed there and those that `Connection` names.
 fn drop_hop_by_hop(headers: &mut HeaderMap) {
+    // Most have none: looking through the names once is cheaper than ten look-ups.
+    if !headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
+        return;
+    }
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()

@@ -66,18 +66,28 @@ pub enum Named {
 impl ApiPath {
     /// `None` for what is not under `/v1/`. `namespace` is the header's text.
     pub fn parse(path: &str, namespace: Option<&str>) -> Option<Self> {
-        let mut canonical = String::with_capacity(path.len() + 16);
-        append_segments(&mut canonical, canonical_namespace(namespace));
-        let header = canonical.len();
-        let mut inside = String::with_capacity(path.len());
-        append_segments(&mut inside, &decoded(path));
-        // `/v%31/x` is `/v1/x` for Vault.
-        let inside = match inside.strip_prefix("v1") {
-            Some("") => "",
-            Some(rest) => rest.strip_prefix('/')?,
-            None => return None,
+        let decoded = decoded(path);
+        let tidied;
+        // Most paths come as they should; the others are put in order first.
+        let inside = match decoded.strip_prefix("/v1/").filter(|rest| is_tidy(rest)) {
+            Some(rest) => rest,
+            None => {
+                tidied = tidy(&decoded);
+                // `/v%31/x` is `/v1/x` for Vault.
+                match tidied.strip_prefix("v1")? {
+                    "" => "",
+                    rest => rest.strip_prefix('/')?,
+                }
+            }
         };
-        append_segments(&mut canonical, inside);
+        let namespace = canonical_namespace(namespace);
+        let mut canonical = String::with_capacity(namespace.len() + 1 + inside.len());
+        append_segments(&mut canonical, namespace);
+        let header = canonical.len();
+        if header > 0 && !inside.is_empty() {
+            canonical.push('/');
+        }
+        canonical.push_str(inside);
         let kind = classify(inside, true);
         Some(Self {
             canonical,
@@ -221,6 +231,7 @@ impl ApiPath {
             )
         })
     }
+
     /// Is this a path whose answers come with a lease, by its look? (`<mount>/creds/...`)
     pub fn looks_leased(&self) -> bool {
         let mut segments = self.canonical.split('/').skip(1);
@@ -325,7 +336,28 @@ fn ancestors(segments: &[&str]) -> Vec<String> {
 }
 
 fn decoded(text: &str) -> Cow<'_, str> {
+    if text.bytes().all(|byte| byte != b'%') {
+        return Cow::Borrowed(text);
+    }
     percent_decode_str(text).decode_utf8_lossy()
+}
+
+/// No empty segments and none that may be `.` or `..`. Says no where in doubt.
+fn is_tidy(text: &str) -> bool {
+    let mut at_start = true;
+    for byte in text.bytes() {
+        if at_start && matches!(byte, b'/' | b'.') {
+            return false;
+        }
+        at_start = byte == b'/';
+    }
+    !at_start
+}
+
+fn tidy(text: &str) -> String {
+    let mut tidy = String::with_capacity(text.len());
+    append_segments(&mut tidy, text);
+    tidy
 }
 
 fn append_segments(canonical: &mut String, text: &str) {
@@ -346,18 +378,34 @@ fn append_segments(canonical: &mut String, text: &str) {
 }
 
 fn classify(inside: &str, engines_end_it: bool) -> Kind {
-    let segments: Vec<&str> = inside.split('/').collect();
-    for (at, segment) in segments.iter().enumerate() {
-        let rest = segments.get(at + 1..).unwrap_or_default();
-        match *segment {
-            "sys" => return classify_sys(rest),
-            "auth" if !rest.is_empty() => return classify_auth(rest),
-            "identity" if at == 0 => return classify_identity(rest),
-            _ if engines_end_it && at > 0 && is_engine_segment(segment) => return Kind::Secret,
+    let mut rest = Some(inside);
+    let mut is_first = true;
+    while let Some(text) = rest {
+        let (segment, behind) = first_segment(text);
+        match segment {
+            "sys" => return classify_sys(&segments(behind)),
+            "auth" if behind.is_some() => return classify_auth(&segments(behind)),
+            "identity" if is_first => return classify_identity(&segments(behind)),
+            _ if engines_end_it && !is_first && is_engine_segment(segment) => return Kind::Secret,
             _ => {}
         }
+        is_first = false;
+        rest = behind;
     }
     Kind::Secret
+}
+
+/// What stands before the first slash, and what behind it.
+fn first_segment(text: &str) -> (&str, Option<&str>) {
+    let slash = text.bytes().position(|byte| byte == b'/');
+    match slash.and_then(|at| text.split_at_checked(at)) {
+        Some((segment, behind)) => (segment, behind.get(1..)),
+        None => (text, None),
+    }
+}
+
+fn segments(text: Option<&str>) -> Vec<&str> {
+    text.map_or_else(Vec::new, |text| text.split('/').collect())
 }
 
 /// Segments behind which `sys` and `auth` are just names of secrets.
