@@ -1,4 +1,5 @@
-//! To Vault and back: everything as it came, but for the headers that belong to one connection.
+//! To Vault and back: everything as it came, but for the headers that belong to one connection, and the token
+//! that Leasehold lends.
 
 use std::task::{Context, Poll};
 
@@ -9,9 +10,11 @@ use http::header::{
 use http::{HeaderMap, Request, Response};
 use tower::Service;
 
-use crate::error::{Error, Result};
+use crate::cache::Caller;
+use crate::error::{Error, Kind, Result};
 use crate::tasks::Later;
 use crate::upstream::{self, Upstream, UpstreamBody};
+use crate::vault::headers::X_VAULT_TOKEN;
 
 /// See the module's text.
 #[derive(Debug, Clone)]
@@ -34,14 +37,31 @@ impl Service<Request<upstream::Body>> for Forward {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<upstream::Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<upstream::Body>) -> Self::Future {
         let upstream = self.upstream.clone();
+        let lent = lend(&mut request);
         Box::pin(async move {
+            lent?;
             let mut response = upstream.send(request).await?;
             drop_hop_by_hop(response.headers_mut());
             Ok(response)
         })
     }
+}
+
+/// Puts Leasehold's own token on a request that goes on its behalf.
+fn lend(request: &mut Request<upstream::Body>) -> Result<()> {
+    let Some(Caller::AutoAuth(token)) = request.extensions_mut().remove::<Caller>() else {
+        return Ok(());
+    };
+    let value = token.secret.to_header().ok_or_else(|| {
+        Error::new(
+            Kind::Internal,
+            "the token of the login holds characters no header can carry",
+        )
+    })?;
+    request.headers_mut().insert(X_VAULT_TOKEN, value);
+    Ok(())
 }
 
 /// A caller's request without what belongs to its connection. This comes before everything that reads

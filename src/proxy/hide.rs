@@ -6,27 +6,37 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH};
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use tokio::time::timeout;
 
-use crate::cache::{Caller, ReplyBody};
+use crate::cache::{Caller, Errand, ReplyBody};
 use crate::error::{Error, Kind, Result};
 use crate::token::Token;
 use crate::vault::headers::X_VAULT_WRAP_TTL;
-use crate::vault::path::{ApiPath, Kind as Call};
+use crate::vault::path::Kind as Call;
+
+/// May the answer bring up the token that the request goes by?
+pub(super) fn may_show(errand: &Errand) -> bool {
+    errand
+        .path
+        .as_ref()
+        .is_some_and(|path| matches!(path.kind(), Call::TokenLookup | Call::TokenRenew(_)))
+}
 
 /// The token that must not show in the answer, where the request could bring it up. Such an answer has to be
 /// readable, so the request goes without `Accept-Encoding`.
 ///
 /// # Errors
 /// `NotAdmitted` for an answer that Vault should wrap: it could not be looked into.
-pub(super) fn to_hide<B>(request: &mut Request<B>, path: &ApiPath) -> Result<Option<Arc<Token>>> {
-    let is_about_a_token = matches!(path.kind(), Call::TokenLookup | Call::TokenRenew(_));
-    let token = match request.extensions().get::<Caller>() {
-        Some(Caller::AutoAuth(token)) if is_about_a_token => Arc::clone(token),
-        _ => return Ok(None),
+pub(super) fn to_hide(errand: &mut Errand) -> Result<Option<Arc<Token>>> {
+    let token = match &errand.caller {
+        Caller::AutoAuth(token) if may_show(errand) => Arc::clone(token),
+        Caller::AutoAuth(_) | Caller::Own(_) | Caller::Anonymous | Caller::Unclear => {
+            return Ok(None);
+        }
     };
+    let request = &mut errand.request;
     if request.headers().contains_key(X_VAULT_WRAP_TTL) {
         return Err(Error::new(
             Kind::NotAdmitted(StatusCode::FORBIDDEN),
