@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use tower::{Service, ServiceExt};
 
 use super::hide;
+use super::lent::{Lent, With};
 use crate::cache::{Caller, ReplyBody};
 use crate::config::UseAutoAuthToken;
 use crate::error::{Error, Kind, Result};
@@ -28,6 +29,8 @@ pub struct Inject {
     pub token: TokenRx,
     /// How long a request may wait for the first login, or for the next when a token has died.
     pub startup_wait: Duration,
+    /// What callers may not do with our token, and to it.
+    pub lent: Lent,
 }
 
 impl Inject {
@@ -59,19 +62,20 @@ impl Inject {
                 !(is_unwrap(&brought, path.as_ref()) && is_about_its_header(request).await?)
             }
         };
-        match path.filter(|_| wants_ours && !has_inline_auth(request.headers())) {
-            None => {
-                request.extensions_mut().insert(brought);
-                Ok(None)
-            }
-            Some(path) => {
-                let token = self.token_for(&path).await?;
-                self.replace_token(request.headers_mut(), token.as_deref())?;
-                let caller = token.map_or(Caller::Anonymous, Caller::AutoAuth);
-                request.extensions_mut().insert(caller);
-                hide::to_hide(request, &path)
-            }
+        let Some(path) = path else {
+            request.extensions_mut().insert(brought);
+            return Ok(None);
+        };
+        if !wants_ours || has_inline_auth(request.headers()) {
+            request.extensions_mut().insert(brought);
+            let ours = self.token.borrow().clone();
+            return self.lent.look_at(request, &path, ours, With::Another).await;
         }
+        let token = self.token_for(&path).await?;
+        self.replace_token(request.headers_mut(), token.as_deref())?;
+        let caller = token.clone().map_or(Caller::Anonymous, Caller::AutoAuth);
+        request.extensions_mut().insert(caller);
+        self.lent.look_at(request, &path, token, With::Ours).await
     }
 
     /// The token of now. Paths that Vault answers without one do not wait for it.
@@ -259,6 +263,7 @@ mod tests {
             mode,
             token: rx,
             startup_wait: Duration::from_secs(5),
+            lent: Lent::default(),
         };
         inject.prepare(&mut request).await.unwrap();
         let text = |name: &str| {
@@ -380,6 +385,7 @@ mod tests {
             mode: UseAutoAuthToken::Force,
             token: rx,
             startup_wait: Duration::from_secs(5),
+            lent: Lent::default(),
         };
         for (body, kept) in [
             ("", "mine"),
@@ -401,6 +407,7 @@ mod tests {
             mode: UseAutoAuthToken::WhenAbsent,
             token: rx,
             startup_wait: Duration::from_secs(5),
+            lent: Lent::default(),
         };
         let start = Instant::now();
         for path in [
@@ -438,6 +445,7 @@ mod tests {
             mode: UseAutoAuthToken::WhenAbsent,
             token: rx,
             startup_wait: Duration::from_secs(5),
+            lent: Lent::default(),
         };
         let mut read = request("/v1/secret/data/x", &[]);
         assert!(inject.prepare(&mut read).await.is_err());

@@ -93,6 +93,27 @@ impl ApiPath {
         classify(self.inside(), false)
     }
 
+    /// The kind that it is for somebody with bad intentions: as of a write, whatever the method.
+    pub fn kind_in_doubt(&self) -> Cow<'_, Kind> {
+        let is_named = |text: &str| self.canonical.contains(text);
+        if self.kind == Kind::Secret && (is_named("/auth/token/") || is_named("/sys/")) {
+            return Cow::Owned(self.kind_of_write());
+        }
+        Cow::Borrowed(&self.kind)
+    }
+
+    /// The namespace of a `sys/` path, in header and path together.
+    pub fn namespace_of_sys(&self) -> &str {
+        let inside = self.inside();
+        let at = self.canonical.len() - inside.len();
+        let path = match inside.strip_prefix("sys/") {
+            Some(_) => 0,
+            None => inside.find("/sys/").unwrap_or_default(),
+        };
+        let namespace = self.canonical.get(..at + path).unwrap_or_default();
+        namespace.trim_end_matches('/')
+    }
+
     /// `auth/<mount>` of a path below it, with the namespaces in front.
     pub fn auth_mount(&self) -> Option<&str> {
         let segments: Vec<&str> = self.canonical.split('/').collect();
