@@ -64,6 +64,8 @@ auto_auth {
 # Who gets Leasehold's token: true is callers without a token of their own, "force" is everybody.
 api_proxy {
   use_auto_auth_token = true
+  # May callers without a token of their own make child tokens of Leasehold's?
+  #allow_child_tokens = false
 }
 
 # Without this block everything is forwarded and nothing remembered.

@@ -22,7 +22,7 @@ use crate::cache::{Cache, Certainty, Ingredients};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result, Side};
 use crate::lease::{Scheduler, VaultRenewals};
-use crate::proxy::{self, Front, Inject, Inner, Rules, Watch};
+use crate::proxy::{self, Front, Inject, Inner, Lent, Rules, Watch};
 use crate::server::{Bound, Connections, Limits};
 use crate::sink::Sink;
 use crate::tasks::Tasks;
@@ -187,6 +187,15 @@ impl Leasehold {
             mode: self.config.use_auto_auth_token,
             token: self.token.clone(),
             startup_wait: self.config.startup_wait,
+            lent: Lent {
+                allow_child_tokens: self.config.allow_child_tokens,
+                mount: self
+                    .config
+                    .auto_auth
+                    .as_ref()
+                    .map(|auth| auth.mount_path.clone()),
+                namespace: self.config.vault.namespace.clone(),
+            },
         }
     }
 

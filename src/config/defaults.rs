@@ -28,6 +28,7 @@ impl Default for Config {
             vault: Vault::default(),
             auto_auth: None,
             use_auto_auth_token: UseAutoAuthToken::Off,
+            allow_child_tokens: false,
             cache: None,
             listeners: Vec::new(),
             background: Background::default(),

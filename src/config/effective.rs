@@ -24,7 +24,10 @@ pub(super) fn of(config: &Config, product: Product) -> Value {
     if !config.listeners.is_empty() {
         put(
             "api_proxy",
-            json!({ "use_auto_auth_token": use_token(config.use_auto_auth_token) }),
+            json!({
+                "use_auto_auth_token": use_token(config.use_auto_auth_token),
+                "allow_child_tokens": config.allow_child_tokens,
+            }),
         );
         put(
             "listener",

@@ -39,6 +39,8 @@ pub struct Config {
     pub vault: Vault,
     pub auto_auth: Option<AutoAuth>,
     pub use_auto_auth_token: UseAutoAuthToken,
+    /// May callers make child tokens of the auto-auth token?
+    pub allow_child_tokens: bool,
     /// `None`: no `cache` block, everything is forwarded.
     pub cache: Option<Cache>,
     pub listeners: Vec<Listener>,

@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use tower::{Service, ServiceExt};
 
 use super::hide;
+use super::lent::{self, Lent, With};
 use crate::cache::{Caller, Errand, ReplyBody};
 use crate::config::UseAutoAuthToken;
 use crate::error::{Error, Kind, Result};
@@ -31,6 +32,8 @@ pub struct Inject {
     pub token: TokenRx,
     /// How long a request may wait for the first login, or for the next when a token has died.
     pub startup_wait: Duration,
+    /// What callers may not do with our token, and to it.
+    pub lent: Lent,
 }
 
 impl Inject {
@@ -52,10 +55,27 @@ impl Inject {
         Some(by_mode && errand.path.is_some() && !has_inline_auth(errand.request.headers()))
     }
 
-    /// Our token, where it is there and nothing of it has to be hidden from the answer.
-    fn at_hand(&self, errand: &Errand) -> Option<Arc<Token>> {
+    /// Our token, where it is there.
+    fn at_hand(&self) -> Option<Arc<Token>> {
         let token = self.token.borrow().clone()?;
-        (!hide::may_show(errand) && !token.life.is_over(Instant::now())).then_some(token)
+        (!token.life.is_over(Instant::now())).then_some(token)
+    }
+
+    /// Sends the request on its way if nothing about it takes time: no token to wait for, no body to be read, no
+    /// answer to be looked through.
+    fn settle(&self, errand: &mut Errand) -> bool {
+        let is_harmless = errand.path.as_ref().is_none_or(lent::is_harmless);
+        match self.wants_ours(errand).filter(|_| is_harmless) {
+            Some(false) => true,
+            Some(true) => match self.at_hand() {
+                Some(token) => {
+                    self.lend(&mut errand.request, &mut errand.caller, Some(token));
+                    true
+                }
+                None => false,
+            },
+            None => false,
+        }
     }
 
     /// Decides on whose behalf the request goes; waits where only a login is missing. What comes back is the
@@ -68,12 +88,20 @@ impl Inject {
                     && !has_inline_auth(errand.request.headers())
             }
         };
-        let Some(path) = errand.path.as_ref().filter(|_| ours) else {
+        let Some(path) = &errand.path else {
             return Ok(None);
         };
-        let token = self.clone().token_for(path).await?;
-        self.lend(errand, token);
-        hide::to_hide(errand)
+        let with = if ours { With::Ours } else { With::Another };
+        let token = match with {
+            With::Ours => self.clone().token_for(path).await?,
+            With::Another => self.token.borrow().clone(),
+        };
+        if with == With::Ours {
+            self.lend(&mut errand.request, &mut errand.caller, token.clone());
+        }
+        self.lent
+            .look_at(&mut errand.request, path, token, with)
+            .await
     }
 
     /// The token of now. Paths that Vault answers without one do not wait for it.
@@ -105,15 +133,20 @@ impl Inject {
     }
 
     /// From here on the request is ours; the header is put on where it leaves for Vault.
-    fn lend(&self, errand: &mut Errand, token: Option<Arc<Token>>) {
-        let headers = errand.request.headers_mut();
+    fn lend(
+        &self,
+        request: &mut Request<upstream::Body>,
+        caller: &mut Caller,
+        token: Option<Arc<Token>>,
+    ) {
+        let headers = request.headers_mut();
         if headers.keys().any(|name| *name == X_VAULT_TOKEN) {
             headers.remove(X_VAULT_TOKEN);
         }
         if self.mode == UseAutoAuthToken::Force {
             remove_bearer(headers);
         }
-        errand.caller = token.map_or(Caller::Anonymous, Caller::AutoAuth);
+        *caller = token.map_or(Caller::Anonymous, Caller::AutoAuth);
     }
 }
 
@@ -232,16 +265,8 @@ where
 
     fn call(&mut self, request: Request<upstream::Body>) -> Self::Future {
         let mut errand = look_at(request);
-        let ours = self.inject.wants_ours(&errand);
         // Most requests wait for nothing here, and cost no more for those that might.
-        if ours == Some(false) {
-            let running = self.below.call(errand);
-            return Injected::AtOnce { running };
-        }
-        if ours == Some(true)
-            && let Some(token) = self.inject.at_hand(&errand)
-        {
-            self.inject.lend(&mut errand, Some(token));
+        if self.inject.settle(&mut errand) {
             let running = self.below.call(errand);
             return Injected::AtOnce { running };
         }
@@ -303,6 +328,7 @@ mod tests {
             mode,
             token: rx,
             startup_wait: Duration::from_secs(5),
+            lent: Lent::default(),
         };
         inject.prepare(&mut errand).await.unwrap();
         let text = |name: &str| {
@@ -425,6 +451,7 @@ mod tests {
             mode: UseAutoAuthToken::Force,
             token: rx,
             startup_wait: Duration::from_secs(5),
+            lent: Lent::default(),
         };
         for (body, kept) in [
             ("", "mine"),
@@ -451,6 +478,7 @@ mod tests {
             mode: UseAutoAuthToken::WhenAbsent,
             token: rx,
             startup_wait: Duration::from_secs(5),
+            lent: Lent::default(),
         };
         let start = Instant::now();
         for path in [
@@ -488,6 +516,7 @@ mod tests {
             mode: UseAutoAuthToken::WhenAbsent,
             token: rx,
             startup_wait: Duration::from_secs(5),
+            lent: Lent::default(),
         };
         let mut read = look_at(request("/v1/secret/data/x", &[]));
         assert!(inject.prepare(&mut read).await.is_err());

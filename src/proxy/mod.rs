@@ -9,6 +9,7 @@ mod forward;
 mod heal;
 mod hide;
 mod inject;
+mod lent;
 mod respond;
 
 use std::convert::Infallible;
@@ -26,6 +27,7 @@ use tower::{Service, ServiceBuilder, ServiceExt};
 pub use admission::Rules;
 pub use heal::Suspect;
 pub use inject::Inject;
+pub use lent::Lent;
 pub use respond::error_response;
 
 use crate::cache::{Cache, Errand, Next, ReplyBody};
@@ -96,8 +98,8 @@ pub fn stack(
         })
         // What belongs to the caller's connection ends here: it counts neither for us nor for Vault.
         .map_request(forward::without_hop_by_hop)
-        // On whose behalf: the caller's own token or ours, which it does not get to see. Outside the cache,
-        // whose key needs to know.
+        // On whose behalf: the caller's own token or ours, which it gets neither to see nor to end. Outside the
+        // cache, whose key needs to know.
         .layer_fn(move |below| inject.clone().before(below))
         .service(inner)
 }
