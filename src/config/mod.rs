@@ -59,7 +59,8 @@ pub struct Config {
 /// The Vault that is talked to.
 #[derive(Debug, Clone)]
 pub struct Vault {
-    /// `http://` or `https://`, host, optional port, optional base path (`https://host/vault`), no trailing slash.
+    /// `http://` or `https://`, host, optional port, optional base path (`https://host/vault`), no trailing slash;
+    /// or `unix://` and a socket's path, `@name` for an abstract one.
     pub address: String,
     /// The namespace of Leasehold's own calls (login, renewals).
     pub namespace: Option<String>,

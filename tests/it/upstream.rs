@@ -1,0 +1,7 @@
+//! The ways to Vault: TLS, sockets, namespaces, and the login by Kubernetes.
+
+mod certs;
+mod rotation;
+mod sockets;
+mod stand;
+mod tls;
