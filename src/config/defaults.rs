@@ -14,6 +14,9 @@ pub(super) const VAULT_CONNECTIONS: usize = 64;
 pub(super) const RETRIES: u32 = 12;
 pub(super) const MIN_BACKOFF: Duration = Duration::from_secs(1);
 pub(super) const MAX_BACKOFF: Duration = Duration::from_secs(300);
+/// Where a pod has it, if it is not told otherwise.
+pub(super) const SERVICE_ACCOUNT_TOKEN: &str =
+    "/var/run/secrets/kubernetes.io/serviceaccount/token";
 pub(super) const SINK_MODE: u32 = 0o640;
 pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(300);

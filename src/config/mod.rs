@@ -109,6 +109,25 @@ pub struct AutoAuth {
 pub enum Method {
     AppRole(AppRole),
     TokenFile { path: PathBuf },
+    Kubernetes(Kubernetes),
+}
+
+impl Method {
+    /// As the configuration calls it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::AppRole(_) => "approle",
+            Self::TokenFile { .. } => "token_file",
+            Self::Kubernetes(_) => "kubernetes",
+        }
+    }
+}
+
+/// Login by the token of the pod's service account.
+#[derive(Debug, Clone)]
+pub struct Kubernetes {
+    pub role: String,
+    pub token_path: PathBuf,
 }
 
 #[derive(Debug, Clone)]

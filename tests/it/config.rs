@@ -623,7 +623,9 @@ fn secret_id_variable(config: &Config) -> (&str, Option<&leasehold::secret::Secr
             secret_id: Some(CredentialSource::Env { name, value }),
             ..
         }) => (name, value.as_ref()),
-        other @ (Method::AppRole(_) | Method::TokenFile { .. }) => panic!("{other:?}"),
+        other @ (Method::AppRole(_) | Method::TokenFile { .. } | Method::Kubernetes(_)) => {
+            panic!("{other:?}")
+        }
     }
 }
 

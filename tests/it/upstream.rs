@@ -1,6 +1,8 @@
 //! The ways to Vault: TLS, sockets, namespaces, and the login by Kubernetes.
 
+mod bao;
 mod certs;
+mod kubernetes;
 mod namespaces;
 mod rotation;
 mod sockets;
