@@ -7,7 +7,6 @@ use bytes::Bytes;
 use http::header::CACHE_CONTROL;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use tokio::time::Instant;
-use tower::ServiceExt;
 
 use super::body::ReplyBody;
 use super::effect::Effect;
@@ -185,7 +184,7 @@ impl Room {
         &self,
         request: Request<upstream::Body>,
     ) -> Result<Response<ReplyBody>> {
-        let response = self.next.clone().oneshot(request).await?;
+        let response = (self.next)(request).await?;
         Ok(response.map(ReplyBody::Upstream))
     }
 

@@ -9,7 +9,6 @@ use http::{HeaderMap, Response, StatusCode};
 use http_body_util::BodyExt;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
-use tower::ServiceExt;
 
 use super::body::{PipeWriter, ReplyBody, pipe};
 use super::effect::{Effect, Pending};
@@ -161,7 +160,7 @@ impl Room {
             self.look_up_mount(&ask);
         }
         let answer = tokio::select! {
-            answer = self.next.clone().oneshot(ask.request()) => answer,
+            answer = (self.next)(ask.request()) => answer,
             () = self.deserted(&ask, &flight, client.as_mut()) => return,
         };
         match answer {

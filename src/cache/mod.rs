@@ -32,7 +32,6 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use tokio::time::Instant;
 use tower::Service;
-use tower::util::BoxCloneSyncService;
 
 pub use body::{Pipe, ReplyBody};
 pub use clear::{Clear, Cleared};
@@ -48,15 +47,16 @@ use crate::config;
 use crate::error::{Error, Kind, Result};
 use crate::lease::{Scheduler, Tenant};
 use crate::secret::Secret;
-use crate::tasks::{Soon, Tasks};
+use crate::tasks::{Later, Soon, Tasks};
 use crate::telemetry::Metrics;
 use crate::token::{Token, TokenRx};
 use crate::upstream::{self, Upstream, UpstreamBody};
 use crate::vault::headers::{X_CACHE, X_VAULT_NAMESPACE, X_VAULT_TOKEN};
 use crate::vault::path::ApiPath;
 
-/// The way onwards: forward, retry, client.
-pub type Next = BoxCloneSyncService<Request<upstream::Body>, Response<UpstreamBody>, Error>;
+/// The way onwards, to Vault. What is to come back is boxed once, here.
+pub type Next =
+    Arc<dyn Fn(Request<upstream::Body>) -> Later<Result<Response<UpstreamBody>>> + Send + Sync>;
 
 /// A request, and what `inject` has found out about it.
 #[derive(Debug)]

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use tokio::time::Instant;
-use tower::ServiceExt;
 
 use super::entry::{Entry, Stay};
 use super::flight::Verdict;
@@ -204,7 +203,7 @@ impl Room {
     }
 
     async fn ask_mount(&self, request: Request<upstream::Body>) -> Option<(String, String)> {
-        let response = self.next.clone().oneshot(request).await.ok()?;
+        let response = (self.next)(request).await.ok()?;
         if !response.status().is_success() {
             return None;
         }

@@ -1,52 +1,29 @@
 //! To Vault and back: everything as it came, but for the headers that belong to one connection, and the token
 //! that Leasehold lends.
 
-use std::task::{Context, Poll};
-
 use http::header::{
     CONNECTION, EXPECT, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
     TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, Request, Response};
-use tower::Service;
 
 use crate::cache::Caller;
 use crate::error::{Error, Kind, Result};
-use crate::tasks::Later;
 use crate::upstream::{self, Upstream, UpstreamBody};
 use crate::vault::headers::X_VAULT_TOKEN;
 
 /// See the module's text.
-#[derive(Debug, Clone)]
-pub(super) struct Forward {
+///
+/// # Errors
+/// As `Upstream::send`.
+pub(super) async fn forward(
     upstream: Upstream,
-}
-
-impl Forward {
-    pub(super) fn new(upstream: Upstream) -> Self {
-        Self { upstream }
-    }
-}
-
-impl Service<Request<upstream::Body>> for Forward {
-    type Response = Response<UpstreamBody>;
-    type Error = Error;
-    type Future = Later<Result<Response<UpstreamBody>>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, mut request: Request<upstream::Body>) -> Self::Future {
-        let upstream = self.upstream.clone();
-        let lent = lend(&mut request);
-        Box::pin(async move {
-            lent?;
-            let mut response = upstream.send(request).await?;
-            drop_hop_by_hop(response.headers_mut());
-            Ok(response)
-        })
-    }
+    mut request: Request<upstream::Body>,
+) -> Result<Response<UpstreamBody>> {
+    lend(&mut request)?;
+    let mut response = upstream.send(request).await?;
+    drop_hop_by_hop(response.headers_mut());
+    Ok(response)
 }
 
 /// Puts Leasehold's own token on a request that goes on its behalf.

@@ -4,17 +4,15 @@
 //! a plain read, one replay with the new token; a live one means that Vault's answer stands.
 
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use http::{Request, Response, StatusCode};
-use tower::{Service, ServiceExt};
 
-use super::forward::Forward;
+use super::forward::forward;
 use crate::cache::Caller;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::tasks::Later;
 use crate::token::Token;
-use crate::upstream::{self, UpstreamBody};
+use crate::upstream::{self, Upstream, UpstreamBody};
 use crate::vault::path::is_plain_read;
 
 /// Whoever holds the auto-auth token can find out whether it is dead.
@@ -24,53 +22,33 @@ pub trait Suspect: Send + Sync + 'static {
     fn check(&self, generation: u64) -> Later<Option<Arc<Token>>>;
 }
 
-/// See the module's text.
-#[derive(Clone)]
-pub(super) struct Heal {
-    below: Forward,
+/// Forwards; see the module's text for the rest.
+///
+/// # Errors
+/// As `Upstream::send`.
+pub(super) async fn healed(
+    upstream: Upstream,
     suspect: Arc<dyn Suspect>,
-}
-
-impl Heal {
-    pub(super) fn new(below: Forward, suspect: Arc<dyn Suspect>) -> Self {
-        Self { below, suspect }
+    request: Request<upstream::Body>,
+) -> Result<Response<UpstreamBody>> {
+    let Some(Caller::AutoAuth(token)) = request.extensions().get::<Caller>() else {
+        return forward(upstream, request).await;
+    };
+    let generation = token.generation;
+    let again = copy_of_plain_read(&request);
+    let response = forward(upstream.clone(), request).await?;
+    if response.status() != StatusCode::FORBIDDEN {
+        return Ok(response);
     }
-}
-
-impl Service<Request<upstream::Body>> for Heal {
-    type Response = Response<UpstreamBody>;
-    type Error = Error;
-    type Future = Later<Result<Response<UpstreamBody>>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<upstream::Body>) -> Self::Future {
-        let Some(Caller::AutoAuth(token)) = request.extensions().get::<Caller>() else {
-            return self.below.call(request);
-        };
-        let generation = token.generation;
-        let again = copy_of_plain_read(&request);
-        let sending = self.below.call(request);
-        let below = self.below.clone();
-        let suspect = Arc::clone(&self.suspect);
-        Box::pin(async move {
-            let response = sending.await?;
-            if response.status() != StatusCode::FORBIDDEN {
-                return Ok(response);
-            }
-            match again.zip(suspect.check(generation).await) {
-                Some((mut again, newer)) => {
-                    // Its place among the connections to Vault is what the replay needs: with all of them
-                    // held by refusals that wait for a place, nobody would ever get one.
-                    drop(response);
-                    again.extensions_mut().insert(Caller::AutoAuth(newer));
-                    below.oneshot(again).await
-                }
-                None => Ok(response),
-            }
-        })
+    match again.zip(suspect.check(generation).await) {
+        Some((mut again, newer)) => {
+            // Its place among the connections to Vault is what the replay needs: with all of them
+            // held by refusals that wait for a place, nobody would ever get one.
+            drop(response);
+            again.extensions_mut().insert(Caller::AutoAuth(newer));
+            forward(upstream, again).await
+        }
+        None => Ok(response),
     }
 }
 

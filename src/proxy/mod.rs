@@ -22,7 +22,7 @@ use std::task::{Context, Poll};
 use http::{Request, Response, Uri};
 use pin_project_lite::pin_project;
 use tower::util::BoxCloneSyncService;
-use tower::{Service, ServiceBuilder, ServiceExt};
+use tower::{Service, ServiceBuilder};
 
 pub use admission::Rules;
 pub use heal::Suspect;
@@ -106,10 +106,12 @@ pub fn stack(
 
 /// What a miss goes through: one look at a 403 of our own token, then Vault.
 pub fn onwards(upstream: Upstream, suspect: Option<Arc<dyn Suspect>>) -> Next {
-    let forward = forward::Forward::new(upstream);
     match suspect {
-        Some(suspect) => BoxCloneSyncService::new(heal::Heal::new(forward, suspect)),
-        None => BoxCloneSyncService::new(forward),
+        Some(suspect) => Arc::new(move |request| {
+            let (upstream, suspect) = (upstream.clone(), Arc::clone(&suspect));
+            Box::pin(heal::healed(upstream, suspect, request))
+        }),
+        None => Arc::new(move |request| Box::pin(forward::forward(upstream.clone(), request))),
     }
 }
 
@@ -126,7 +128,7 @@ impl Service<Errand> for Inner {
         match self {
             Self::Cached(cache) => cache.call(errand),
             Self::Uncached(next) => {
-                let answer = next.clone().oneshot(errand.into_request());
+                let answer = next(errand.into_request());
                 Soon::later(async move { Ok(answer.await?.map(ReplyBody::Upstream)) })
             }
         }

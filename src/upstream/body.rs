@@ -14,6 +14,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 
 use super::patience::Moved;
+use super::pool::Answer;
 use crate::error::{Error, Kind, Result};
 
 /// A request body. `Full` can be sent again, `Streamed` cannot.
@@ -173,14 +174,14 @@ impl http_body::Body for Body {
 /// The body of Vault's answer; while it lives it occupies one of the upstream places.
 #[derive(Debug)]
 pub struct UpstreamBody {
-    incoming: Incoming,
+    answer: Answer,
     _place: OwnedSemaphorePermit,
 }
 
 impl UpstreamBody {
-    pub(super) fn new(incoming: Incoming, place: OwnedSemaphorePermit) -> Self {
+    pub(super) fn new(answer: Answer, place: OwnedSemaphorePermit) -> Self {
         Self {
-            incoming,
+            answer,
             _place: place,
         }
     }
@@ -194,15 +195,15 @@ impl http_body::Body for UpstreamBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        Pin::new(&mut self.get_mut().incoming).poll_frame(cx)
+        Pin::new(&mut self.get_mut().answer).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.answer.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        self.answer.size_hint()
     }
 }
 

@@ -8,11 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{self, HeaderName, HeaderValue};
-use http::uri::{Authority, PathAndQuery, Scheme};
+use http::uri::PathAndQuery;
 use http::{Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Collected, Limited};
-use hyper_util::client::legacy;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -20,6 +18,7 @@ use super::budget::Budget;
 use super::call::{Answer, Call, Place};
 use super::dial::{Connector, Way};
 use super::patience::in_time;
+use super::pool::{Failure, Pool};
 use super::reach::Reach;
 use super::replay::{broke_before_answering, spare_copy};
 use super::tls::{Tls, TlsView};
@@ -38,12 +37,10 @@ pub struct Upstream {
 }
 
 struct Shared {
-    forward: legacy::Client<Connector, Body>,
-    own: legacy::Client<Connector, Body>,
+    forward: Pool,
+    own: Pool,
     tls: Arc<Tls>,
     address: String,
-    scheme: Scheme,
-    authority: Authority,
     /// The base path of the address, without a slash at its end; often empty.
     base: String,
     host: HeaderValue,
@@ -92,17 +89,13 @@ impl Upstream {
                 ),
             )
         })?;
-        let parts = uri.into_parts();
-        let scheme = parts.scheme.unwrap_or(Scheme::HTTP);
-        let authority = parts.authority.ok_or_else(|| {
+        let authority = uri.authority().ok_or_else(|| {
             Error::new(
                 Kind::Internal,
                 format!("vault.address {:?} has no host", vault.address),
             )
         })?;
-        let base = parts
-            .path_and_query
-            .map_or(String::new(), |p| p.path().trim_end_matches('/').to_owned());
+        let base = uri.path().trim_end_matches('/').to_owned();
         let header = |text: &str| {
             HeaderValue::from_str(text)
                 .map_err(|_| Error::new(Kind::Internal, format!("{text:?} cannot be a header")))
@@ -113,12 +106,10 @@ impl Upstream {
         let connector = Connector::new(way, Arc::clone(&tls));
         Ok(Self {
             shared: Arc::new(Shared {
-                forward: pool(connector.clone(), vault.max_conns),
-                own: pool(connector, 4),
+                forward: Pool::new(connector.clone(), uri.clone(), vault.max_conns.max(1)),
+                own: Pool::new(connector, uri, MOST_OWN_IDLE),
                 tls,
                 address: vault.address.clone(),
-                scheme,
-                authority,
                 base,
                 host,
                 namespace,
@@ -183,7 +174,7 @@ impl Upstream {
         parts.headers.insert(header::HOST, shared.host.clone());
         let spare = spare_copy(&parts, &body);
         let moved = body.moved();
-        let sending = shared.forward.request(Request::from_parts(parts, body));
+        let sending = shared.forward.send(Request::from_parts(parts, body));
         let mut answer = match in_time(shared.timeout, began, moved, sending)
             .await
             .ok_or_else(|| shared.too_slow(shared.timeout))?
@@ -192,7 +183,7 @@ impl Upstream {
             Err(error) => match spare {
                 // A pooled connection that Vault closed between two requests.
                 Some(again) if broke_before_answering(&error) => {
-                    let sending = shared.forward.request(again);
+                    let sending = shared.forward.send(again);
                     let again = timeout_at(deadline, sending)
                         .await
                         .map_err(|_| shared.too_slow(shared.timeout))?;
@@ -259,7 +250,7 @@ impl Upstream {
         let exchange = async {
             let response = shared
                 .own
-                .request(request)
+                .send(request)
                 .await
                 .map_err(|error| shared.unreachable(&error, NOT_AGAIN))?;
             let (head, body) = response.into_parts();
@@ -341,12 +332,7 @@ impl Shared {
                 )
             })?
         };
-        Uri::builder()
-            .scheme(self.scheme.clone())
-            .authority(self.authority.clone())
-            .path_and_query(path_and_query)
-            .build()
-            .map_err(|error| Error::new(Kind::BadRequest, format!("the request's target: {error}")))
+        Ok(Uri::from(path_and_query))
     }
 
     fn own_request(&self, call: &Call<'_>) -> Result<Request<Body>> {
@@ -386,7 +372,7 @@ impl Shared {
     }
 
     /// `sent` is what to say where the request was on its way already.
-    fn unreachable(&self, error: &legacy::Error, sent: &str) -> Error {
+    fn unreachable(&self, error: &Failure, sent: &str) -> Error {
         // Vault refuses a client certificate after we think that the connection is made.
         let is_refused = causes::is_refused_handshake(error);
         let why = if error.is_connect() || is_refused {
@@ -426,16 +412,6 @@ impl Shared {
     }
 }
 
-fn pool(connector: Connector, idle: usize) -> legacy::Client<Connector, Body> {
-    legacy::Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(POOL_IDLE)
-        .pool_max_idle_per_host(idle)
-        .set_host(false)
-        .http1_title_case_headers(true)
-        .build(connector)
-}
-
 fn own_headers(given: &[(String, Secret)]) -> Result<Vec<(HeaderName, HeaderValue)>> {
     let header = |(name, value): &(String, Secret)| {
         let parsed = HeaderName::from_bytes(name.as_bytes());
@@ -470,8 +446,7 @@ impl fmt::Debug for Upstream {
     }
 }
 
-/// Vault's Go server closes idle connections after five minutes; we let go first.
-const POOL_IDLE: Duration = Duration::from_secs(60);
+const MOST_OWN_IDLE: usize = 4;
 const NOT_AGAIN: &str = "; the request may have been processed, so it was not sent again";
 const OVER_A_SOCKET: &str = "http://localhost";
 const OWN_DEADLINE: Duration = Duration::from_secs(30);

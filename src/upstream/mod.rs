@@ -12,6 +12,7 @@ mod dial;
 mod link;
 mod patience;
 mod pem;
+mod pool;
 mod reach;
 mod refusal;
 mod replay;

@@ -3,9 +3,9 @@
 use std::error::Error as _;
 
 use http::Request;
-use hyper_util::client::legacy;
 
 use super::Body;
+use super::pool::Failure;
 use crate::vault::path::is_plain_read;
 
 /// A second copy of a request that may safely be sent twice.
@@ -28,7 +28,7 @@ pub(super) fn spare_copy(parts: &http::request::Parts, body: &Body) -> Option<Re
 }
 
 /// The connection ended before one byte of an answer came.
-pub(super) fn broke_before_answering(error: &legacy::Error) -> bool {
+pub(super) fn broke_before_answering(error: &Failure) -> bool {
     if error.is_connect() {
         return false;
     }

@@ -73,5 +73,5 @@ scenarios! {
 /// All scenarios on one server for each way, since a real one takes its time to start.
 #[tokio::test]
 async fn a_real_server_where_there_is_one() {
-    check::real_server(&scenarios()).await;
+    Box::pin(check::real_server(&scenarios())).await;
 }
