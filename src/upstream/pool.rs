@@ -236,3 +236,117 @@ impl std::fmt::Debug for Answer {
 
 /// Vault closes idle connections after five minutes; until then they cost it memory.
 const LONGEST_IDLE: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use http_body_util::{BodyExt, Full};
+    use hyper::service::service_fn;
+    use hyper_util::rt::TokioIo;
+    use tokio::io::duplex;
+
+    use super::super::dial::Way;
+    use super::super::tls::Tls;
+    use super::*;
+    use crate::config;
+    use crate::tasks::Tasks;
+
+    /// How many connections were made, and how many of them are open.
+    #[derive(Default)]
+    struct Seen {
+        made: AtomicUsize,
+        open: AtomicUsize,
+    }
+
+    impl Seen {
+        fn counts(&self) -> (usize, usize) {
+            let of = |count: &AtomicUsize| count.load(Ordering::SeqCst);
+            (of(&self.made), of(&self.open))
+        }
+    }
+
+    /// A pool, and a Vault behind it that answers everything with 64 KiB.
+    fn pool(most: usize) -> (Pool, Arc<Seen>, Tasks) {
+        let (seen, tasks) = (Arc::new(Seen::default()), Tasks::new());
+        let (counts, serving) = (Arc::clone(&seen), tasks.clone());
+        let way = Way::streams(move || {
+            let (near, far) = duplex(1024);
+            let counts = Arc::clone(&counts);
+            counts.made.fetch_add(1, Ordering::SeqCst);
+            counts.open.fetch_add(1, Ordering::SeqCst);
+            serving.spawn("vault", async move {
+                let answer = service_fn(async |_| {
+                    let body = Full::new(Bytes::from(vec![b'x'; 64 * 1024]));
+                    Ok::<_, std::convert::Infallible>(Response::new(body))
+                });
+                let serving = hyper::server::conn::http1::Builder::new();
+                let serving = serving.serve_connection(TokioIo::new(far), answer);
+                let _closed = serving.await;
+                counts.open.fetch_sub(1, Ordering::SeqCst);
+            });
+            Ok(near)
+        });
+        let tls = Arc::new(Tls::new(&config::Vault::default()).unwrap());
+        let to = Uri::from_static("http://vault");
+        (Pool::new(Connector::new(way, tls), to, most), seen, tasks)
+    }
+
+    async fn ask(pool: &Pool) -> Response<Answer> {
+        let request = Request::get("/v1/x").header("host", "vault");
+        pool.send(request.body(Body::Empty).unwrap()).await.unwrap()
+    }
+
+    async fn read(response: Response<Answer>) {
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(body.len(), 64 * 1024);
+    }
+
+    /// Lets everybody do what can be done at once.
+    async fn settle() {
+        sleep(Duration::from_millis(1)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_one_after_the_other_share_a_connection() {
+        let (pool, seen, _tasks) = pool(4);
+        for _ in 0..5 {
+            read(ask(&pool).await).await;
+            settle().await;
+        }
+        assert_eq!(seen.counts(), (1, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_is_not_read_takes_its_connection_with_it() {
+        let (pool, seen, _tasks) = pool(4);
+        drop(ask(&pool).await);
+        settle().await;
+        assert_eq!(seen.counts(), (1, 0));
+        read(ask(&pool).await).await;
+        assert_eq!(seen.counts(), (2, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_lies_idle_is_closed_after_a_while_and_beyond_the_bound_at_once() {
+        let (pool, seen, _tasks) = pool(2);
+        let answers = [ask(&pool).await, ask(&pool).await, ask(&pool).await];
+        assert_eq!(seen.counts(), (3, 3));
+        for answer in answers {
+            read(answer).await;
+        }
+        settle().await;
+        assert_eq!(seen.counts(), (3, 2));
+        // The one used last is used again, so that the other grows old.
+        for _ in 0..3 {
+            sleep(LONGEST_IDLE / 2).await;
+            read(ask(&pool).await).await;
+        }
+        settle().await;
+        assert_eq!(seen.counts(), (3, 1));
+        sleep(LONGEST_IDLE * 2).await;
+        assert_eq!(seen.counts(), (3, 0));
+        read(ask(&pool).await).await;
+        assert_eq!(seen.counts(), (4, 1));
+    }
+}
