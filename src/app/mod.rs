@@ -8,7 +8,6 @@ mod pid_file;
 mod run;
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +22,7 @@ use crate::config::{self, Config};
 use crate::error::{Error, Kind, Result, Side};
 use crate::lease::{Scheduler, VaultRenewals};
 use crate::proxy::{self, Front, Inject, Inner, Rules, Watch};
-use crate::server::{Bound, Connections, Limits};
+use crate::server::{Address, Bound, Connections, Limits};
 use crate::sink::Sink;
 use crate::tasks::Tasks;
 use crate::telemetry::Metrics;
@@ -44,7 +43,7 @@ pub struct Leasehold {
     scheduler: Option<Scheduler>,
     sinks: Vec<Sink>,
     fronts: Vec<Front>,
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<Address>,
     quit: CancellationToken,
 }
 
@@ -94,7 +93,7 @@ impl Leasehold {
         }
         let config = Arc::new(config);
         let mut leasehold = Self::without_listeners(config, upstream, metrics);
-        let addresses = bound.iter().map(Bound::local_addr).collect();
+        let addresses = bound.iter().map(|bound| bound.address().clone()).collect();
         leasehold.serve(bound, addresses);
         Ok(leasehold)
     }
@@ -139,7 +138,7 @@ impl Leasehold {
     }
 
     /// Builds each listener's stack over the one cache, and lets callers in.
-    fn serve(&mut self, bound: Vec<Bound>, addresses: Vec<SocketAddr>) {
+    fn serve(&mut self, bound: Vec<Bound>, addresses: Vec<Address>) {
         self.addresses = addresses;
         let (inner, cache) = self.inner();
         let open = Connections::default();
@@ -234,7 +233,7 @@ impl Leasehold {
     }
 
     /// Where it listens; a port 0 of the configuration is the real one here.
-    pub fn addresses(&self) -> &[SocketAddr] {
+    pub fn addresses(&self) -> &[Address] {
         &self.addresses
     }
 

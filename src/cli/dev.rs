@@ -14,6 +14,7 @@ use crate::config::{
 };
 use crate::dev::{DevVault, Options};
 use crate::error::{Error, Kind, Result};
+use crate::server::Address;
 use crate::tasks::Tasks;
 use crate::telemetry;
 
@@ -41,8 +42,8 @@ async fn serve(vault_port: u16, port: u16, options: Options, log: Log) -> Result
     let vault_address = listening.map_err(|error| on_port(error, "-vault-port"))?;
     let config = config(&vault, vault_address, port, log);
     let outcome = app::run(config, |leasehold| {
-        for address in leasehold.addresses() {
-            say(introduction(vault_address, *address, &vault));
+        for address in leasehold.addresses().iter().filter_map(Address::tcp) {
+            say(introduction(vault_address, address, &vault));
         }
     })
     .await;
