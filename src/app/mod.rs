@@ -18,11 +18,11 @@ use tower::ServiceExt;
 use crate::admin::{Admin, Ids, ListenerStatus, Powers, Recent};
 use crate::auth::AutoAuth;
 use crate::cache::{Cache, Certainty, Ingredients};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Passed};
 use crate::error::{Error, Kind, Result, Side};
 use crate::lease::{Scheduler, VaultRenewals};
 use crate::proxy::{self, Front, Inject, Inner, Rules, Watch};
-use crate::server::{Address, Bound, Connections, Limits};
+use crate::server::{Activated, Address, Bound, Connections, Limits};
 use crate::sink::Sink;
 use crate::tasks::Tasks;
 use crate::telemetry::Metrics;
@@ -64,9 +64,18 @@ impl Leasehold {
     /// # Errors
     /// `Bind` for a listener, `File` for a sink or a TLS file.
     pub async fn start(config: Config) -> Result<Self> {
+        Self::start_on(config, Passed::default()).await
+    }
+
+    /// As `start`, with sockets that were passed to this process, for the listeners that ask for them.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub async fn start_on(config: Config, passed: Passed) -> Result<Self> {
         let metrics = Metrics::new();
         let upstream = Upstream::new(&config.vault, &config.background, metrics.clone())?;
-        Self::start_with(config, upstream, metrics).await
+        // Boxed: what starting takes would stay part of every caller's future.
+        Box::pin(Self::start_with(config, passed, upstream, metrics)).await
     }
 
     /// As `start`, with connections to Vault that `way` makes.
@@ -76,13 +85,32 @@ impl Leasehold {
     pub async fn start_over(way: Way, config: Config) -> Result<Self> {
         let metrics = Metrics::new();
         let upstream = Upstream::over(way, &config.vault, &config.background, metrics.clone())?;
-        Self::start_with(config, upstream, metrics).await
+        Box::pin(Self::start_with(
+            config,
+            Passed::default(),
+            upstream,
+            metrics,
+        ))
+        .await
     }
 
-    async fn start_with(config: Config, upstream: Upstream, metrics: Metrics) -> Result<Self> {
+    async fn start_with(
+        config: Config,
+        passed: Passed,
+        upstream: Upstream,
+        metrics: Metrics,
+    ) -> Result<Self> {
+        let mut activated = Activated::new(passed, &config.listeners);
         let mut bound = Vec::new();
         for listener in &config.listeners {
-            bound.push(Bound::bind(&listener.address).await?);
+            bound.push(Bound::open(listener, &mut activated, &metrics).await?);
+        }
+        if activated.left() > 0 {
+            tracing::warn!(
+                sockets = activated.left(),
+                "no listener takes what systemd passed, and callers there get no answer: give one the \
+                 address \"systemd\""
+            );
         }
         let sinks = config
             .auto_auth

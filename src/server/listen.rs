@@ -19,13 +19,18 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::activated::Activated;
 use super::connection::{self, Connections};
 use super::guard::BoxError;
 use super::limits::Limits;
-use super::tcp;
+use super::peer::Peers;
+use super::unix::SocketFile;
+use super::{tcp, unix};
 use crate::backoff::Backoff;
-use crate::error::Result;
+use crate::config;
+use crate::error::{Error, Kind, Result};
 use crate::tasks::Tasks;
+use crate::telemetry::Metrics;
 
 /// A socket that is bound and accepts nobody yet: all listeners are bound before any is served, so that
 /// a taken port is found before anything has happened.
@@ -38,7 +43,16 @@ pub struct Bound {
 #[derive(Debug)]
 enum Socket {
     Tcp(TcpListener),
-    Unix(UnixListener),
+    Unix(UnixDoor),
+}
+
+#[derive(Debug)]
+struct UnixDoor {
+    listener: UnixListener,
+    /// `None`: whoever can connect may come in.
+    peers: Option<Peers>,
+    /// Only held, to be removed when nobody new is let in any more.
+    _file: Option<SocketFile>,
 }
 
 /// Where a bound socket is found.
@@ -46,7 +60,7 @@ enum Socket {
 pub enum Address {
     /// As bound: a port 0 of the configuration is the real one here.
     Tcp(SocketAddr),
-    /// A socket in the file system.
+    /// A path, or an abstract name that starts with `@`.
     Unix(PathBuf),
 }
 
@@ -60,16 +74,47 @@ impl Address {
     }
 }
 
+/// As in `VAULT_ADDR`, which takes `unix://` and a path.
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => address.fmt(f),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Unix(path) => write!(f, "unix://{}", path.display()),
         }
     }
 }
 
 impl Bound {
+    /// Binds what the configuration says, or takes it from what systemd has passed.
+    ///
+    /// # Errors
+    /// `Kind::Bind`, naming the address and what can be done.
+    pub async fn open(
+        listener: &config::Listener,
+        activated: &mut Activated,
+        metrics: &Metrics,
+    ) -> Result<Self> {
+        let settings = match (&listener.socket, &listener.systemd) {
+            (config::Socket::Tcp, None) => return Self::bind(&listener.address).await,
+            (config::Socket::Tcp, Some(which)) => {
+                return Self::taken_tcp(activated.tcp(which)?).map_err(|e| unusable(listener, &e));
+            }
+            (config::Socket::Unix(settings), _) => settings,
+        };
+        let allowed = settings.allowed.as_ref();
+        let peers = allowed.map(|allowed| Peers::of(allowed, metrics.clone()));
+        let mut bound = match &listener.systemd {
+            None => Self::bind_unix(&listener.address, settings).await?,
+            Some(which) => {
+                Self::taken_unix(activated.unix(which)?).map_err(|e| unusable(listener, &e))?
+            }
+        };
+        if let Socket::Unix(door) = &mut bound.socket {
+            door.peers = peers.transpose()?;
+        }
+        Ok(bound)
+    }
+
     /// Binds `host:port`; port 0 takes a free one. Of a name's addresses an IPv4 one goes first, and `[::]`,
     /// every interface, is every IPv4 one where the system has no IPv6.
     ///
@@ -83,12 +128,38 @@ impl Bound {
         })
     }
 
-    /// Takes a Unix socket that listens already, and is found at `address`.
-    pub fn taken(listener: UnixListener, address: Address) -> Self {
+    async fn bind_unix(address: &str, settings: &config::UnixSocket) -> Result<Self> {
+        let (listener, file) = unix::bind(address, settings).await?;
+        Ok(Self::unix(listener, file, PathBuf::from(address)))
+    }
+
+    fn unix(listener: UnixListener, file: Option<SocketFile>, path: PathBuf) -> Self {
         Self {
-            socket: Socket::Unix(listener),
-            address,
+            socket: Socket::Unix(UnixDoor {
+                listener,
+                peers: None,
+                _file: file,
+            }),
+            address: Address::Unix(path),
         }
+    }
+
+    fn taken_tcp(listener: std::net::TcpListener) -> io::Result<Self> {
+        let address = Address::Tcp(listener.local_addr()?);
+        let socket = Socket::Tcp(TcpListener::from_std(listener)?);
+        Ok(Self { socket, address })
+    }
+
+    /// Its file is systemd's, and stays.
+    fn taken_unix(listener: std::os::unix::net::UnixListener) -> io::Result<Self> {
+        let listener = UnixListener::from_std(listener)?;
+        let address = listener.local_addr()?;
+        let path = match (address.as_pathname(), address.as_abstract_name()) {
+            (Some(path), _) => path.to_owned(),
+            (None, Some(name)) => PathBuf::from(format!("@{}", String::from_utf8_lossy(name))),
+            (None, None) => PathBuf::from("(unnamed)"),
+        };
+        Ok(Self::unix(listener, None, path))
     }
 
     pub fn address(&self) -> &Address {
@@ -122,6 +193,7 @@ impl Bound {
             open,
             address: self.address,
             places: Arc::new(Semaphore::new(limits.max_connections.max(1))),
+            refused: Arc::new(Semaphore::new(REFUSED_AT_ONCE)),
         };
         match self.socket {
             Socket::Tcp(listener) => tasks.spawn("listener", door.keep(listener)),
@@ -136,6 +208,9 @@ trait Listen: Send + Sync + 'static {
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
     fn next(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+
+    /// What to answer to who is at the other end, when that is not who may come in.
+    fn refusal(&self, stream: &Self::Stream) -> Option<Bytes>;
 }
 
 impl Listen for TcpListener {
@@ -150,13 +225,21 @@ impl Listen for TcpListener {
         }
         Ok(stream)
     }
+
+    fn refusal(&self, _: &TcpStream) -> Option<Bytes> {
+        None
+    }
 }
 
-impl Listen for UnixListener {
+impl Listen for UnixDoor {
     type Stream = UnixStream;
 
     async fn next(&self) -> io::Result<UnixStream> {
-        self.accept().await.map(|(stream, _)| stream)
+        self.listener.accept().await.map(|(stream, _)| stream)
+    }
+
+    fn refusal(&self, stream: &UnixStream) -> Option<Bytes> {
+        self.peers.as_ref()?.refusal(stream)
     }
 }
 
@@ -168,6 +251,8 @@ struct Door<S> {
     open: Connections,
     address: Address,
     places: Arc<Semaphore>,
+    /// Who may not come in takes none of the places: these few are for saying so.
+    refused: Arc<Semaphore>,
 }
 
 impl<S, B> Door<S>
@@ -186,8 +271,15 @@ where
             let mut told = None;
             while let Some(place) = self.place(&mut told).await {
                 let stream = self.accept(&listener).await;
-                let held = (place, self.open.enter());
-                let serving = self.welcome(stream);
+                let refusal = listener.refusal(&stream);
+                let held = match &refusal {
+                    None => (place, self.open.enter()),
+                    Some(_) => match Arc::clone(&self.refused).try_acquire_owned() {
+                        Ok(place) => (place, self.open.enter()),
+                        Err(_) => continue,
+                    },
+                };
+                let serving = self.welcome(stream, refusal);
                 self.tasks.spawn("connection", async move {
                     let _held = held;
                     serving.await;
@@ -202,16 +294,20 @@ where
 
     /// From the accepted stream to the end of its connection, in a task of its own: whatever has to be said
     /// before the first request is said here, and holds up nobody else.
-    fn welcome<T>(&self, stream: T) -> impl Future<Output = ()> + Send + use<T, S, B>
+    fn welcome<T>(
+        &self,
+        stream: T,
+        refusal: Option<Bytes>,
+    ) -> impl Future<Output = ()> + Send + use<T, S, B>
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        connection::serve(
-            stream,
-            self.service.clone(),
-            self.limits,
-            self.tasks.clone(),
-        )
+        let limits = match &refusal {
+            None => self.limits,
+            Some(_) => self.limits.for_refused(),
+        };
+        let service = self.service.clone();
+        connection::serve(stream, service, limits, self.tasks.clone(), refusal)
     }
 
     /// A place for the next caller. Who finds none waits in the system's queue, and the log says so once a minute.
@@ -264,7 +360,15 @@ fn is_callers_fault(error: &io::Error) -> bool {
     )
 }
 
+fn unusable(listener: &config::Listener, error: &io::Error) -> Error {
+    let address = &listener.address;
+    let message = format!("the socket of listener address {address:?} cannot be used: {error}");
+    Error::new(Kind::Bind, message)
+}
+
 const BETWEEN_LINES: Duration = Duration::from_secs(60);
+/// More of them than this are cut off without a word.
+const REFUSED_AT_ONCE: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -332,7 +436,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("socket");
         let listener = UnixListener::bind(&path).unwrap();
-        let bound = Bound::taken(listener, Address::Unix(path.clone()));
+        let bound = Bound::unix(listener, None, path.clone());
         let (tasks, open) = (Tasks::new(), Connections::default());
         serve(bound, 1, &tasks, &open);
         let mut caller = UnixStream::connect(&path).await.unwrap();

@@ -5,15 +5,20 @@
 //! cancels its request. Once the tasks are stopping, running requests are finished and idle connections
 //! closed at once.
 
+mod activated;
 mod connection;
 mod guard;
 mod heads;
 mod limits;
 mod line;
 mod listen;
+mod owner;
+mod peer;
 mod tcp;
+mod unix;
 mod wire;
 
+pub use activated::Activated;
 pub use connection::Connections;
 pub use guard::Answered;
 pub use limits::Limits;
