@@ -447,6 +447,43 @@ mod tests {
         assert_eq!(caller.read(&mut [0; 1]).await.unwrap(), 0);
     }
 
+    /// On a paused clock, since who says nothing is let go of by time.
+    #[tokio::test(start_paused = true)]
+    async fn who_may_not_come_in_takes_no_place() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        let mut bound = Bound::unix(listener, None, path.clone());
+        let nobody = config::AllowedPeers {
+            uids: vec![config::Principal::Id(u32::MAX - 1)],
+            gids: Vec::new(),
+        };
+        if let Socket::Unix(door) = &mut bound.socket {
+            door.peers = Some(Peers::of(&nobody, Metrics::new()).unwrap());
+        }
+        let (tasks, open) = (Tasks::new(), Connections::default());
+        serve(bound, 1, &tasks, &open);
+        let mut callers = Vec::new();
+        for _ in 0..REFUSED_AT_ONCE {
+            callers.push(UnixStream::connect(&path).await.unwrap());
+        }
+        let mut last = UnixStream::connect(&path).await.unwrap();
+        assert_eq!(last.read(&mut [0; 1]).await.unwrap(), 0);
+        assert_eq!(open.open(), REFUSED_AT_ONCE);
+        for caller in callers.iter_mut().skip(1) {
+            caller.write_all(GET).await.unwrap();
+            let mut answer = String::new();
+            caller.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 403 Forbidden\r\n"), "{answer}");
+            assert!(answer.contains("Connection: close\r\n"), "{answer}");
+            assert!(answer.contains("allowed_uids does not have"), "{answer}");
+        }
+        let since = Instant::now();
+        assert_eq!(callers[0].read(&mut [0; 1]).await.unwrap(), 0);
+        assert_eq!(since.elapsed().as_secs(), 2);
+        assert!(tasks.stop(Duration::from_secs(5)).await);
+    }
+
     #[tokio::test]
     async fn who_comes_when_all_places_are_taken_waits() {
         let (tasks, open) = (Tasks::new(), Connections::default());
