@@ -15,7 +15,9 @@ vault {
   #tls_skip_verify = false
   # retry { num_retries = 12 } is read and warned about: this version does not retry requests.
 
-  # Without a default:
+  # A socket of this machine: address = "unix:///run/vault.sock", or "unix://@name" for an abstract one.
+
+  # Without a default; files are read anew for the next connection when they change:
   # namespace       = "team/app"       of Leasehold's own calls: login and renewals
   # ca_cert         = "/etc/ssl/vault-ca.pem"
   # ca_path         = "/etc/ssl/vault-cas"
@@ -64,6 +66,8 @@ auto_auth {
 # Who gets Leasehold's token: true is callers without a token of their own, "force" is everybody.
 api_proxy {
   use_auto_auth_token = true
+  # May callers without a token of their own make child tokens of Leasehold's?
+  #allow_child_tokens = false
 }
 
 # Without this block everything is forwarded and nothing remembered.

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use http::HeaderValue;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
@@ -21,6 +22,13 @@ impl Secret {
     /// The secret itself. Every call of this is a place to review.
     pub fn expose(&self) -> &str {
         &self.0
+    }
+
+    /// As the value of a header, marked so that nobody prints it. `None` where no header can carry it.
+    pub fn to_header(&self) -> Option<HeaderValue> {
+        let mut value = HeaderValue::from_str(self.expose()).ok()?;
+        value.set_sensitive(true);
+        Some(value)
     }
 
     pub fn is_empty(&self) -> bool {

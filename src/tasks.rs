@@ -1,7 +1,9 @@
 //! Every task has a name and an end: the only place that spawns.
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -10,6 +12,46 @@ use tokio_util::task::TaskTracker;
 
 /// A future that is boxed, for traits whose implementors differ.
 pub type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// An outcome that is often there at once: only one that is not costs an allocation.
+pub enum Soon<T> {
+    /// `None` once it has been told.
+    Now(Option<T>),
+    Later(Later<T>),
+}
+
+impl<T> Soon<T> {
+    pub fn now(outcome: T) -> Self {
+        Self::Now(Some(outcome))
+    }
+
+    pub fn later(outcome: impl Future<Output = T> + Send + 'static) -> Self {
+        Self::Later(Box::pin(outcome))
+    }
+}
+
+/// Nothing in it is pinned: what is there at once is only moved out.
+impl<T> Unpin for Soon<T> {}
+
+impl<T> Future for Soon<T> {
+    type Output = T;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        match self.get_mut() {
+            Self::Now(outcome) => outcome.take().map_or(Poll::Pending, Poll::Ready),
+            Self::Later(outcome) => outcome.as_mut().poll(cx),
+        }
+    }
+}
+
+impl<T> fmt::Debug for Soon<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Now(_) => "Now",
+            Self::Later(_) => "Later",
+        })
+    }
+}
 
 /// The tasks of one running Leasehold. Clones share them.
 ///

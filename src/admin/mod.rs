@@ -284,6 +284,7 @@ mod tests {
                 vault: VaultStatus {
                     address: "http://127.0.0.1:8200".into(),
                     namespace: None,
+                    tls_skip_verify: false,
                 },
                 auth: None,
                 leases: Leases::of(vec![LeaseStatus::of(&view, &self.ids)]),

@@ -44,6 +44,8 @@ pub struct Status {
 pub struct VaultStatus {
     pub address: String,
     pub namespace: Option<String>,
+    /// Its certificate is not checked.
+    pub tls_skip_verify: bool,
 }
 
 #[derive(Debug, Clone, Default, Serialize)]

@@ -52,6 +52,7 @@ impl admin::House for House {
         let token = self.token.borrow().clone();
         let size = self.cache.as_ref().map(Cache::size);
         let scheduler = self.scheduler.as_ref();
+        let tls = self.upstream.tls();
         Sample {
             authenticated: token.as_ref().is_some_and(|token| !token.life.is_over(now)),
             token_expiry: token
@@ -69,6 +70,8 @@ impl admin::House for House {
             connections: count(self.connections.open()),
             tasks: count(self.tasks.alive()),
             upstream_in_use: count(self.upstream.in_use()),
+            upstream_tls_skip_verify: tls.skips_verify,
+            upstream_tls_stale: tls.refused.is_some(),
             resident_bytes: resident_bytes().unwrap_or_default(),
         }
     }
@@ -109,6 +112,10 @@ impl admin::House for House {
             let message = format!("Vault at {address} has not answered for {seconds} s");
             readiness.degraded.push(Reason::new("upstream", message));
         }
+        if let Some(why) = self.upstream.tls().refused {
+            let message = format!("the TLS files for Vault cannot be used as they are now: {why}");
+            readiness.degraded.push(Reason::new("tls", message));
+        }
         if self.tasks.is_stopping() {
             readiness
                 .reasons
@@ -134,6 +141,7 @@ impl admin::House for House {
             vault: VaultStatus {
                 address: self.upstream.address().to_owned(),
                 namespace: self.config.vault.namespace.clone(),
+                tls_skip_verify: self.upstream.tls().skips_verify,
             },
             auth: self.auth.as_ref().map(AuthHandle::status),
             leases: Leases::of(leases),

@@ -18,10 +18,10 @@ use tower::ServiceExt;
 use crate::admin::{Admin, Ids, ListenerStatus, Powers, Recent};
 use crate::auth::AutoAuth;
 use crate::cache::{Cache, Certainty, Ingredients};
-use crate::config::{self, Config, Passed};
+use crate::config::{Config, Passed};
 use crate::error::{Error, Kind, Result, Side};
 use crate::lease::{Scheduler, VaultRenewals};
-use crate::proxy::{self, Front, Inject, Inner, Rules, Watch};
+use crate::proxy::{self, Front, Inject, Inner, Lent, Rules, Watch};
 use crate::server::{Activated, Address, Bound, Connections, Limits};
 use crate::sink::Sink;
 use crate::tasks::Tasks;
@@ -193,33 +193,37 @@ impl Leasehold {
             failed: Arc::new(move |error| request_failed(&recent, error)),
         };
         for (bound, listener) in bound.into_iter().zip(&self.config.listeners) {
-            let front = self.front(listener, admin.clone(), inner.clone(), watch.clone());
+            let rules = Rules {
+                require_request_header: listener.require_request_header,
+            };
+            let local = Arc::new(LocalEndpoints {
+                admin: admin.clone(),
+                powers: Powers::from(listener),
+            });
+            let front = proxy::stack(rules, local, self.inject(), inner.clone(), watch.clone());
             let service = front
                 .clone()
                 .map_request(|request: http::Request<_>| request.map(Body::streamed));
             bound.serve(service, Limits::from(listener), &self.tasks, open.clone());
-            self.fronts.push(front);
+            self.fronts.push(Front::new(front));
         }
     }
 
-    fn front(
-        &self,
-        listener: &config::Listener,
-        admin: Admin<House>,
-        inner: Inner,
-        watch: Watch,
-    ) -> Front {
-        let rules = Rules {
-            require_request_header: listener.require_request_header,
-        };
-        let powers = Powers::from(listener);
-        let inject = Inject {
+    fn inject(&self) -> Inject {
+        Inject {
             mode: self.config.use_auto_auth_token,
             token: self.token.clone(),
             startup_wait: self.config.startup_wait,
-        };
-        let local = Arc::new(LocalEndpoints { admin, powers });
-        proxy::stack(rules, local, inject, inner, watch)
+            lent: Lent {
+                allow_child_tokens: self.config.allow_child_tokens,
+                mount: self
+                    .config
+                    .auto_auth
+                    .as_ref()
+                    .map(|auth| auth.mount_path.clone()),
+                namespace: self.config.vault.namespace.clone(),
+            },
+        }
     }
 
     /// The cache, or the plain way onwards where none is configured.
@@ -227,7 +231,7 @@ impl Leasehold {
         let suspect = self.auth.as_ref().map(|auth| house::suspect(auth.handle()));
         let next = proxy::onwards(self.upstream.clone(), suspect);
         let (Some(settings), Some(scheduler)) = (&self.config.cache, &self.scheduler) else {
-            return (proxy::uncached(next), None);
+            return (Inner::Uncached(next), None);
         };
         let handle = self.auth.as_ref().map(|auth| auth.handle());
         let cache = Cache::start(Ingredients {
@@ -244,7 +248,7 @@ impl Leasehold {
                 (Some(handle), Certainty::Doubtful) => handle.suspect(generation),
             }),
         });
-        (Inner::new(cache.clone()), Some(cache))
+        (Inner::Cached(cache.clone()), Some(cache))
     }
 
     fn listener_status(&self) -> Vec<ListenerStatus> {

@@ -6,7 +6,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::pid_file::PidFile;
 use super::{Ending, Leasehold};
-use crate::config::{Config, Method, Passed};
+use crate::config::{Config, Passed};
 use crate::error::{Error, Kind, Result};
 
 /// Runs until a signal, `quit`, `exit_after_auth` or a fatal error ends it; a second signal ends it at once.
@@ -64,10 +64,7 @@ pub async fn run(
 
 /// What somebody who reads the log later wants to know first.
 fn introduce(config: &Config) {
-    let auth = config.auto_auth.as_ref().map(|auth| match &auth.method {
-        Method::AppRole(_) => "approle",
-        Method::TokenFile { .. } => "token_file",
-    });
+    let auth = config.auto_auth.as_ref().map(|auth| auth.method.name());
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         vault = config.vault.address,

@@ -2,13 +2,11 @@
 
 use bytes::Bytes;
 use http::{Method as Verb, StatusCode};
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
 
 use super::answer::{self, Login};
 use super::credential::Credential;
-use super::method::Failure;
+use super::method::{self, Failure};
 use crate::config;
 use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
@@ -34,7 +32,6 @@ struct Unwrapped {
 
 impl AppRole {
     pub(super) fn new(config: &config::AppRole, mount_path: &str) -> Self {
-        let mount = utf8_percent_encode(mount_path, NOT_IN_A_PATH);
         let secret_id = config.secret_id.clone().map(|source| {
             let remove = config.remove_secret_id_file_after_reading;
             Credential::new("secret id", source)
@@ -42,7 +39,7 @@ impl AppRole {
                 .removed_after_reading(remove)
         });
         Self {
-            login_path: format!("/v1/{mount}/login"),
+            login_path: method::login_path(mount_path),
             role_id: Credential::new("role id", config.role_id.clone()),
             secret_id,
             wrapping_path: config.secret_id_response_wrapping_path.clone(),
@@ -226,22 +223,8 @@ fn body(role_id: &Secret, secret_id: Option<&Secret>) -> Result<Bytes> {
         role_id: role_id.expose(),
         secret_id: secret_id.map(Secret::expose),
     };
-    let mut bytes = Zeroizing::new(Vec::with_capacity(1024));
-    serde_json::to_writer(&mut *bytes, &credentials)
-        .map_err(|_| Error::new(Kind::Internal, "the login's body could not be written"))?;
-    Ok(Bytes::from_owner(bytes))
+    method::body(&credentials)
 }
-
-/// What a mount path may hold but a request's target may not.
-const NOT_IN_A_PATH: &AsciiSet = &CONTROLS
-    .add(b' ')
-    .add(b'"')
-    .add(b'#')
-    .add(b'%')
-    .add(b'<')
-    .add(b'>')
-    .add(b'?')
-    .add(b'`');
 
 #[cfg(test)]
 mod tests {

@@ -25,6 +25,8 @@ pub(super) struct Credential {
     /// Others on this machine have no business with it, so a file open to them is worth a warning.
     is_private: bool,
     remembered: Option<Secret>,
+    /// It ends by itself: what was read earlier is no substitute.
+    is_fleeting: bool,
     has_warned_of_mode: bool,
     has_warned_of_removal: bool,
 }
@@ -37,6 +39,7 @@ impl Credential {
             remove: false,
             is_private: false,
             remembered: None,
+            is_fleeting: false,
             has_warned_of_mode: false,
             has_warned_of_removal: false,
         }
@@ -44,6 +47,11 @@ impl Credential {
 
     pub(super) fn private(mut self) -> Self {
         self.is_private = true;
+        self
+    }
+
+    pub(super) fn never_remembered(mut self) -> Self {
+        self.is_fleeting = true;
         self
     }
 
@@ -113,7 +121,9 @@ impl Credential {
         match (found, &self.remembered) {
             (Ok(found), _) => {
                 self.warn_once(&path, &found);
-                self.remembered = Some(found.text.clone());
+                if !self.is_fleeting {
+                    self.remembered = Some(found.text.clone());
+                }
                 Ok(found.text)
             }
             (Err(_), Some(remembered)) => Ok(remembered.clone()),

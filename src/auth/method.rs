@@ -1,12 +1,17 @@
 //! The ways to log in, behind one face.
 
+use bytes::Bytes;
 use http::Method as Verb;
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use serde::Serialize;
+use zeroize::Zeroizing;
 
 use super::answer::Login;
 use super::approle::AppRole;
+use super::kubernetes::Kubernetes;
 use super::token_file::TokenFile;
 use crate::config;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
 use crate::upstream::{Answer, Call, Upstream};
 
@@ -15,6 +20,7 @@ use crate::upstream::{Answer, Call, Upstream};
 pub(super) enum Method {
     AppRole(AppRole),
     TokenFile(TokenFile),
+    Kubernetes(Kubernetes),
 }
 
 /// Why there is no token.
@@ -48,6 +54,9 @@ impl Method {
                 Self::AppRole(AppRole::new(approle, &config.mount_path))
             }
             config::Method::TokenFile { path } => Self::TokenFile(TokenFile::new(path)),
+            config::Method::Kubernetes(by) => {
+                Self::Kubernetes(Kubernetes::new(by, &config.mount_path))
+            }
         }
     }
 
@@ -56,6 +65,7 @@ impl Method {
         match self {
             Self::AppRole(_) => "approle",
             Self::TokenFile(_) => "token_file",
+            Self::Kubernetes(_) => "kubernetes",
         }
     }
 
@@ -64,8 +74,22 @@ impl Method {
         match self {
             Self::AppRole(approle) => approle.log_in(upstream).await,
             Self::TokenFile(file) => file.log_in(upstream).await,
+            Self::Kubernetes(by) => by.log_in(upstream).await,
         }
     }
+}
+
+pub(super) fn login_path(mount_path: &str) -> String {
+    let mount = utf8_percent_encode(mount_path, NOT_IN_A_PATH);
+    format!("/v1/{mount}/login")
+}
+
+/// A login's body, in memory that is overwritten when it was sent.
+pub(super) fn body(credentials: &impl Serialize) -> Result<Bytes> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(USUAL_BODY));
+    serde_json::to_writer(&mut *bytes, credentials)
+        .map_err(|_| Error::new(Kind::Internal, "the login's body could not be written"))?;
+    Ok(Bytes::from_owner(bytes))
 }
 
 /// `lookup-self`: whether the token is alive, and what it is.
@@ -75,3 +99,16 @@ pub(super) async fn look_up(upstream: &Upstream, token: &Secret) -> Result<Answe
         .token(token);
     upstream.call(call).await
 }
+
+/// Room for a JWT, so that no half of one is left behind by growing.
+const USUAL_BODY: usize = 8 * 1024;
+/// What a mount path may hold but a request's target may not.
+const NOT_IN_A_PATH: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'%')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'`');

@@ -9,6 +9,7 @@ mod approle;
 mod credential;
 mod handle;
 mod keeper;
+mod kubernetes;
 mod method;
 mod plan;
 #[cfg(test)]

@@ -48,6 +48,7 @@ struct State {
     fault: Option<Fault>,
     is_unwrapped: bool,
     logins: u64,
+    jwts: Vec<String>,
 }
 
 struct Issued {
@@ -67,6 +68,7 @@ impl FakeVault {
                 fault: None,
                 is_unwrapped: false,
                 logins: 0,
+                jwts: Vec::new(),
             })),
             is_down: Arc::default(),
             tasks: Tasks::new(),
@@ -106,6 +108,11 @@ impl FakeVault {
 
     pub(super) fn revoke(&self, token: &Secret) {
         self.state.lock().unwrap().tokens.remove(token.expose());
+    }
+
+    /// By which somebody logged in for the Kubernetes role `app`.
+    pub(super) fn jwts(&self) -> Vec<String> {
+        self.state.lock().unwrap().jwts.clone()
     }
 
     /// What is left of the token as this Vault sees it.
@@ -202,6 +209,12 @@ impl FakeVault {
                 if body["role_id"] != "role" || body["secret_id"] != "secret" {
                     return (400, json!({"errors": ["invalid role or secret ID"]}));
                 }
+                state.log_in(now)
+            }
+            "/v1/auth/kubernetes/login" => {
+                assert!(token.is_empty(), "a login carries no token");
+                assert_eq!(body["role"], "app");
+                state.jwts.push(body["jwt"].as_str().unwrap().to_owned());
                 state.log_in(now)
             }
             "/v1/auth/token/renew-self" => state.renew(token, now).unwrap_or_else(denied),

@@ -3,14 +3,13 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::request::Parts;
 use http::{Method, StatusCode};
 
 use super::key::Print;
 use super::policy;
-use super::{Caller, Certainty, Room};
+use super::{Caller, Certainty, Errand, Room};
 use crate::error::Error;
+use crate::upstream;
 use crate::vault::envelope::field_of_body;
 use crate::vault::path::{ApiPath, Kind, Named};
 
@@ -54,25 +53,29 @@ impl Effect {
             .map_or(Self::AccessChanged { mount: None }, Self::Written)
     }
 
-    /// `body` is `None` where it was too large, or too slow, to be read.
-    pub(super) fn of(
-        room: &Room,
-        parts: &Parts,
-        path: &ApiPath,
-        body: Option<&Bytes>,
-        caller: &Caller,
-    ) -> Self {
-        if matches!(
-            parts.method.as_str(),
+    /// `None` for what is not a call of Vault's API. A body that was too large, or too slow, to be read tells nothing.
+    pub(super) fn of(room: &Room, errand: &Errand) -> Option<Self> {
+        let path = errand.path.as_ref()?;
+        let is_read = matches!(
+            errand.request.method().as_str(),
             "GET" | "HEAD" | "LIST" | "SCAN" | "OPTIONS" | "TRACE"
-        ) {
-            return Self::None;
-        }
+        );
+        Some(match is_read {
+            true => Self::None,
+            false => Self::of_write(room, errand, path),
+        })
+    }
+
+    fn of_write(room: &Room, errand: &Errand, path: &ApiPath) -> Self {
         let field = |name: &str, in_path: &Option<String>| {
-            let text = in_path.clone().or_else(|| field_of_body(body?, name))?;
+            let in_body = || match errand.request.body() {
+                upstream::Body::Full(body) => field_of_body(body, name),
+                upstream::Body::Empty | upstream::Body::Streamed(_) => None,
+            };
+            let text = in_path.clone().or_else(in_body)?;
             Some(room.keyer.print(text.as_bytes()))
         };
-        let own = || match caller {
+        let own = || match &errand.caller {
             Caller::AutoAuth(token) => Some(room.keyer.print_of(&token.secret)),
             Caller::Own(token) => Some(room.keyer.print_of(token)),
             Caller::Anonymous | Caller::Unclear => None,
@@ -85,13 +88,13 @@ impl Effect {
                 Some(known.token)
             }
         };
-        if !policy::is_clear_namespace(&parts.headers) {
+        if !policy::is_clear_namespace(errand.request.headers()) {
             return Self::Unclear;
         }
         let kind = path.kind_of_write();
         let of_system = match &kind {
             Kind::Secret => return Self::written(path),
-            Kind::Access => Self::of_access(&parts.method, path),
+            Kind::Access => Self::of_access(errand.request.method(), path),
             Kind::TokenRevoke {
                 named: Named::Accessor(in_path),
                 orphan,

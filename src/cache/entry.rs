@@ -25,7 +25,8 @@ pub(super) struct Entry {
     /// The canonical path, for invalidation.
     pub resource: Box<str>,
     pub status: StatusCode,
-    headers: Box<[(HeaderName, HeaderValue)]>,
+    /// As a hit sends them; `Age` aside, which is set then.
+    headers: HeaderMap,
     body: Bytes,
     /// The numbers in the body that say how many seconds are left.
     countdowns: Box<[Range<usize>]>,
@@ -94,11 +95,12 @@ impl Entry {
         replay: Replay,
         lease_print: Option<Print>,
     ) -> Self {
-        let kept = headers
-            .iter()
-            .filter(|(name, _)| !is_per_transfer(name))
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect();
+        let mut kept = HeaderMap::with_capacity(headers.len() + 2);
+        for (name, value) in headers.iter().filter(|(name, _)| !is_per_transfer(name)) {
+            kept.append(name, value.clone());
+        }
+        kept.insert(X_CACHE, HeaderValue::from_static("HIT"));
+        kept.insert(AGE, HeaderValue::from_static("0"));
         let refreshed = AtomicU64::new(0);
         let resource = resource.into();
         let countdowns = countdowns.into_boxed_slice();
@@ -207,16 +209,10 @@ impl Entry {
         };
         let mut response = Response::new(ReplyBody::Full(body));
         *response.status_mut() = self.status;
-        let headers = response.headers_mut();
-        headers.reserve(self.headers.len() + 2);
-        for (name, value) in &self.headers {
-            headers.append(name, value.clone());
+        *response.headers_mut() = self.headers.clone();
+        if let Some(age) = response.headers_mut().get_mut(AGE) {
+            *age = HeaderValue::from(now.saturating_duration_since(self.asked_at).as_secs());
         }
-        headers.insert(X_CACHE, HeaderValue::from_static("HIT"));
-        headers.insert(
-            AGE,
-            HeaderValue::from(now.saturating_duration_since(self.asked_at).as_secs()),
-        );
         response
     }
 

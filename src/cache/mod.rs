@@ -3,6 +3,7 @@
 //! It sits between `inject`, which says on whose behalf a request goes, and `forward`. It is always
 //! ready; only a miss goes on. The rules are in `policy`; this file is the way of a request through them.
 
+mod answer;
 mod apply;
 mod body;
 mod clear;
@@ -20,29 +21,25 @@ mod store;
 mod tokens;
 
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CACHE_CONTROL};
+use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use tokio::time::Instant;
+use tower::Service;
 use tower::util::BoxCloneSyncService;
-use tower::{Service, ServiceExt};
 
 pub use body::{Pipe, ReplyBody};
 pub use clear::{Clear, Cleared};
-use effect::Effect;
-use entry::{Entry, Freshness, Replay, Stay};
+use entry::{Entry, Replay, Stay};
 use flight::Flights;
 use key::{Identity, Key, Keyer, Op};
 use mounts::Mounts;
-use policy::Treatment;
 pub use store::Size;
 use store::Store;
 use tokens::Tokens;
@@ -51,7 +48,7 @@ use crate::config;
 use crate::error::{Error, Kind, Result};
 use crate::lease::{Scheduler, Tenant};
 use crate::secret::Secret;
-use crate::tasks::Tasks;
+use crate::tasks::{Soon, Tasks};
 use crate::telemetry::Metrics;
 use crate::token::{Token, TokenRx};
 use crate::upstream::{self, Upstream, UpstreamBody};
@@ -61,10 +58,28 @@ use crate::vault::path::ApiPath;
 /// The way onwards: forward, retry, client.
 pub type Next = BoxCloneSyncService<Request<upstream::Body>, Response<UpstreamBody>, Error>;
 
-/// On whose behalf a request goes; `inject` puts it into the request's extensions.
+/// A request, and what `inject` has found out about it.
+#[derive(Debug)]
+pub struct Errand {
+    /// Without a token where Leasehold lends its own: `forward` puts that on.
+    pub request: Request<upstream::Body>,
+    pub caller: Caller,
+    /// `None` for what is not under `/v1/`.
+    pub path: Option<ApiPath>,
+}
+
+impl Errand {
+    /// The request as the way onwards takes it, its caller among the extensions.
+    pub fn into_request(mut self) -> Request<upstream::Body> {
+        self.request.extensions_mut().insert(self.caller);
+        self.request
+    }
+}
+
+/// On whose behalf a request goes.
 #[derive(Debug, Clone)]
 pub enum Caller {
-    /// By Leasehold's own token; the request's header is already set.
+    /// By Leasehold's own token, which the request's headers do not hold yet.
     AutoAuth(Arc<Token>),
     /// By a token that the caller sent.
     Own(Secret),
@@ -176,155 +191,22 @@ impl Cache {
     }
 }
 
-impl Service<Request<upstream::Body>> for Cache {
+impl Service<Errand> for Cache {
     type Response = Response<ReplyBody>;
     type Error = Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<ReplyBody>>> + Send>>;
+    type Future = Soon<Result<Response<ReplyBody>>>;
 
     /// Always ready: a hit needs nothing from Vault.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<()>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<upstream::Body>) -> Self::Future {
-        let room = Arc::clone(&self.room);
-        Box::pin(async move { room.answer(request).await })
+    fn call(&mut self, errand: Errand) -> Self::Future {
+        self.room.answer(errand)
     }
 }
 
 impl Room {
-    async fn answer(
-        self: Arc<Self>,
-        request: Request<upstream::Body>,
-    ) -> Result<Response<ReplyBody>> {
-        let (mut parts, body) = request.into_parts();
-        let caller = parts
-            .extensions
-            .remove::<Caller>()
-            .unwrap_or(Caller::Unclear);
-        let Some(path) = ApiPath::parse(parts.uri.path(), namespace_of(&parts.headers)) else {
-            return self.forward(Request::from_parts(parts, body)).await;
-        };
-        let query = parts.uri.query();
-        let treatment = match parts.uri.path().starts_with("/v1/") {
-            true => policy::treatment(&self.settings, &parts.method, query, &path, &parts.headers),
-            // An odd spelling that Vault reads as that: understood, but not worth an entry.
-            false => Treatment::Through,
-        };
-        // What nobody here needs to know is passed on as it comes.
-        let body = match treatment {
-            Treatment::Through if !path.is_told_by_body() => body,
-            Treatment::Through | Treatment::Shared(_) | Treatment::Alone(_) => {
-                body.read_ahead(LARGEST_KEYED_BODY).await?
-            }
-        };
-        let small = match &body {
-            upstream::Body::Empty => Some(Bytes::new()),
-            upstream::Body::Full(bytes) => Some(bytes.clone()),
-            upstream::Body::Streamed(_) => None,
-        };
-        let identity = self.identity(&caller);
-        // Where uses are counted, each request is to cost one, and we none.
-        let identity = identity.filter(|identity| match identity {
-            Identity::Token(token) => !self.tokens.touch(*token, Instant::now()),
-            Identity::AutoAuth | Identity::Anonymous => true,
-        });
-        let (op, small, identity) = match (treatment, small, identity) {
-            (Treatment::Shared(op) | Treatment::Alone(op), Some(small), Some(identity))
-                if !op.is_read() || small.is_empty() =>
-            {
-                (op, small, identity)
-            }
-            (_, small, _) => {
-                let effect = Effect::of(&self, &parts, &path, small.as_ref(), &caller);
-                let mut request = Request::from_parts(parts, body);
-                request.extensions_mut().insert(caller.clone());
-                return self.pass(request, effect, &caller).await;
-            }
-        };
-        let raw = parts.uri.path().strip_prefix("/v1/").unwrap_or_default();
-        let key = self.keyer.key(
-            identity,
-            op,
-            namespace_of(&parts.headers),
-            raw,
-            query,
-            &small,
-        );
-        let ask = Ask {
-            parts,
-            body: small,
-            path,
-            op,
-            key,
-            caller,
-            identity,
-        };
-        let within = ask.parts.headers.get(X_VAULT_NAMESPACE).cloned();
-        let share = !matches!(treatment, Treatment::Alone(_));
-        let mut response = self.look_up_then(ask, share).await?;
-        name_namespace(response.headers_mut(), within);
-        Ok(response)
-    }
-
-    /// A hit, or a fetch: shared with others, or alone.
-    async fn look_up_then(self: Arc<Self>, ask: Ask, share: bool) -> Result<Response<ReplyBody>> {
-        let now = Instant::now();
-        let mut fallback = None;
-        if let Some(entry) = self.store.find(&ask.key) {
-            let least = entry.least_remaining(&self.settings.leases);
-            // Of a lease no newer answer exists: asking again would make another credential.
-            let forced = entry.lease_key().is_none()
-                && wants_fresh(&ask.parts.headers)
-                && entry.may_refresh(now);
-            let generation = self.generation.load(Ordering::Relaxed);
-            match entry.freshness(now, generation, least) {
-                Freshness::Fresh if !forced => return Ok(self.hit(&entry, now)),
-                Freshness::Due if !forced => {
-                    self.revalidate(&entry);
-                    return Ok(self.hit(&entry, now));
-                }
-                Freshness::Fresh | Freshness::Due | Freshness::Over => fallback = Some(entry),
-            }
-        }
-        self.metrics.cache_miss();
-        let answer = if share {
-            Arc::clone(&self).fetch_shared(ask).await
-        } else {
-            Arc::clone(&self).fetch_alone(ask).await
-        };
-        // The replacement cannot be had: what is not dead yet is better than an error.
-        let failed = match &answer {
-            Ok(response) => {
-                response.status().is_server_error() || response.status().as_u16() == 429
-            }
-            Err(error) => error.is_retryable(),
-        };
-        match fallback.filter(|entry| failed && entry.is_alive_lease(Instant::now())) {
-            Some(entry) => Ok(self.hit(&entry, Instant::now())),
-            None => answer,
-        }
-    }
-
-    fn hit(&self, entry: &Entry, now: Instant) -> Response<ReplyBody> {
-        self.metrics.cache_hit();
-        entry.answer(now)
-    }
-
-    async fn forward(&self, request: Request<upstream::Body>) -> Result<Response<ReplyBody>> {
-        let response = self.next.clone().oneshot(request).await?;
-        Ok(response.map(ReplyBody::Upstream))
-    }
-
-    fn identity(&self, caller: &Caller) -> Option<Identity> {
-        match caller {
-            Caller::AutoAuth(_) => Some(Identity::AutoAuth),
-            Caller::Own(token) => Some(Identity::Token(self.keyer.print_of(token))),
-            Caller::Anonymous => Some(Identity::Anonymous),
-            Caller::Unclear => None,
-        }
-    }
-
     /// Registers each new auto-auth token and lets the leases of the old one be replaced.
     async fn follow_token(self: Arc<Self>) {
         let mut token = self.token.clone();
@@ -425,32 +307,6 @@ fn namespace_of(headers: &HeaderMap) -> Option<&str> {
         .and_then(|value| value.to_str().ok())
 }
 
-/// `Cache-Control: no-cache` (RFC 9111 §5.2.1.4).
-fn wants_fresh(headers: &HeaderMap) -> bool {
-    headers.get(CACHE_CONTROL).is_some_and(|value| {
-        value.to_str().is_ok_and(|text| {
-            text.split(',')
-                .any(|part| part.trim().eq_ignore_ascii_case("no-cache"))
-        })
-    })
-}
-
-/// Vault tells whoever names a namespace in a header what was named. Others may have named the one whose answer
-/// this is by its path, or with another slash.
-fn name_namespace(headers: &mut HeaderMap, asked: Option<HeaderValue>) {
-    match asked.filter(|name| !name.is_empty()) {
-        None => {
-            headers.remove(X_VAULT_NAMESPACE);
-        }
-        Some(name) => {
-            let is_hit = headers.get(X_CACHE).is_some_and(|said| said == "HIT");
-            if is_hit || headers.contains_key(X_VAULT_NAMESPACE) {
-                headers.insert(X_VAULT_NAMESPACE, name);
-            }
-        }
-    }
-}
-
 fn mark_miss(headers: &mut HeaderMap) {
     headers.insert(X_CACHE, HeaderValue::from_static("MISS"));
 }
@@ -476,8 +332,6 @@ impl fmt::Debug for Ingredients {
     }
 }
 
-/// Request bodies up to this size are read to be part of a key; larger ones are streamed.
-const LARGEST_KEYED_BODY: usize = 64 * 1024;
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 const REPLAYED: [HeaderName; 4] = [
     X_VAULT_NAMESPACE,

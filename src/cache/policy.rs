@@ -88,9 +88,12 @@ pub(super) fn treatment(
     if rule_for(settings, path).is_some_and(|rule| rule.mode == Some(PathMode::Bypass)) {
         return Treatment::Through;
     }
-    let kind = match op.is_read() {
-        true => path.kind().clone(),
-        false => path.kind_of_write(),
+    let of_write;
+    let kind = if op.is_read() {
+        path.kind()
+    } else {
+        of_write = path.kind_of_write();
+        &of_write
     };
     match kind {
         Kind::Secret if op.is_read() => Treatment::Shared(op),
@@ -271,15 +274,14 @@ fn static_ttl(settings: &Settings, rule: Option<&PathRule>) -> Option<Duration> 
 
 /// `*` stands for any text, slashes too; everything else for itself.
 pub(super) fn glob_matches(glob: &str, text: &str) -> bool {
-    let mut parts = glob.split('*');
-    let Some(mut rest) = text.strip_prefix(parts.next().unwrap_or_default()) else {
+    let Some((first, globbed)) = glob.split_once('*') else {
+        return glob == text;
+    };
+    let Some(mut rest) = text.strip_prefix(first) else {
         return false;
     };
-    let mut parts: Vec<&str> = parts.collect();
-    let Some(last) = parts.pop() else {
-        return rest.is_empty();
-    };
-    for part in parts {
+    let (middle, last) = globbed.rsplit_once('*').unwrap_or(("", globbed));
+    for part in middle.split('*') {
         let Some((_, behind)) = rest.split_once(part) else {
             return false;
         };

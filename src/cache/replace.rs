@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
+use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use tokio::time::Instant;
 use tower::ServiceExt;
 
@@ -89,13 +89,7 @@ impl Room {
         let caller = match entry.identity {
             Identity::Anonymous => Caller::Anonymous,
             Identity::Token(_) => Caller::Own(token_in(&headers)?),
-            Identity::AutoAuth => {
-                let token = self.token.borrow().clone()?;
-                let mut value = HeaderValue::from_str(token.secret.expose()).ok()?;
-                value.set_sensitive(true);
-                headers.insert(X_VAULT_TOKEN, value);
-                Caller::AutoAuth(token)
-            }
+            Identity::AutoAuth => Caller::AutoAuth(self.token.borrow().clone()?),
         };
         let uri = Uri::from(replay.target.clone());
         let path = ApiPath::parse(uri.path(), super::namespace_of(&headers))?;
@@ -156,6 +150,12 @@ impl Room {
             if let Some(value) = ask.parts.headers.get(&name) {
                 request.headers_mut().insert(name, value.clone());
             }
+        }
+        // By itself, not as the caller: that its policy does not allow this question is no sign of a dead token.
+        if let Caller::AutoAuth(token) = &ask.caller
+            && let Some(value) = token.secret.to_header()
+        {
+            request.headers_mut().insert(X_VAULT_TOKEN, value);
         }
         let room = Arc::clone(self);
         self.in_background("mount look-up", async move {

@@ -2,15 +2,30 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
 
 use http::Uri;
 
-/// Where Vault is: `https://host[:port][/base]`.
+use super::Vault;
+
+/// Where Vault is: `https://host[:port][/base]`, or `unix:///path`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct VaultAddress {
     pub(super) text: String,
     host: String,
     port: u16,
+    is_socket: bool,
+}
+
+impl Vault {
+    /// The path of the socket, where the address is one; an abstract name begins with a zero byte.
+    pub fn socket(&self) -> Option<PathBuf> {
+        let path = self.address.strip_prefix("unix://")?;
+        Some(match path.strip_prefix('@') {
+            Some(name) => PathBuf::from(format!("\0{name}")),
+            None => PathBuf::from(path),
+        })
+    }
 }
 
 /// `host:port` of a listener; an empty host is every interface.
@@ -31,15 +46,10 @@ impl VaultAddress {
         let scheme = scheme.to_ascii_lowercase();
         match scheme.as_str() {
             "http" | "https" => {}
-            "unix" => {
-                return Err(
-                    "this version of Leasehold reaches Vault over TCP only: write http:// or https://"
-                        .to_owned(),
-                );
-            }
+            "unix" => return Self::of_socket(rest),
             _ => {
                 return Err(format!(
-                    "the scheme of an address is http or https, not {scheme:?}"
+                    "the scheme of an address is http, https or unix, not {scheme:?}"
                 ));
             }
         }
@@ -76,14 +86,49 @@ impl VaultAddress {
             host: host.trim_matches(['[', ']']).to_ascii_lowercase(),
             port,
             text,
+            is_socket: false,
+        })
+    }
+
+    fn of_socket(path: &str) -> Result<Self, String> {
+        let wrong = |what: &str| {
+            Err(format!(
+                "the address \"unix://{path}\" {what}: write \"unix:///run/vault.sock\""
+            ))
+        };
+        if path.is_empty() || path == "@" || path.ends_with('/') || path.contains('\0') {
+            return wrong("names no socket");
+        }
+        if path.len() > LONGEST_SOCKET {
+            return wrong("is longer than the 107 bytes that the path of a socket may have");
+        }
+        Ok(Self {
+            text: format!("unix://{path}"),
+            host: String::new(),
+            port: 0,
+            is_socket: true,
         })
     }
 
     /// Would a request to this address arrive at that listener?
     pub(super) fn reaches(&self, listen: &Listen) -> bool {
+        if self.is_socket {
+            return false;
+        }
         let same_host = self.host == listen.host
             || (listen.is_loopback() || listen.is_every_interface()) && is_loopback(&self.host);
         self.port == listen.port && same_host && !different_loopbacks(&self.host, &listen.host)
+    }
+}
+
+impl VaultAddress {
+    /// Is it the socket that a listener has at this path, however that is written?
+    pub(super) fn is_socket_at(&self, path: &str) -> bool {
+        let plain = |text: &str| -> PathBuf { Path::new(text).components().collect() };
+        let path = path.strip_prefix("unix://").unwrap_or(path);
+        self.text
+            .strip_prefix("unix://")
+            .is_some_and(|own| plain(own) == plain(path))
     }
 }
 
@@ -162,6 +207,9 @@ fn is_loopback(host: &str) -> bool {
             .is_ok_and(|address| address.is_loopback())
 }
 
+/// `sun_path` of Linux (unix(7)), without the zero at its end.
+pub(super) const LONGEST_SOCKET: usize = 107;
+
 /// 127.0.0.1 does not reach 127.0.0.2; `localhost` may be anything.
 fn different_loopbacks(a: &str, b: &str) -> bool {
     match (a.parse::<Ipv4Addr>(), b.parse::<Ipv4Addr>()) {
@@ -183,6 +231,9 @@ mod tests {
             ("HTTP://127.0.0.1", "http://127.0.0.1"),
             ("https://host/vault//", "https://host/vault"),
             ("https://[::1]:8200", "https://[::1]:8200"),
+            ("unix:///run/v.sock", "unix:///run/v.sock"),
+            ("UNIX://@vault", "unix://@vault"),
+            ("unix://v.sock", "unix://v.sock"),
         ] {
             assert_eq!(VaultAddress::parse(text).unwrap().text, kept);
         }
@@ -190,7 +241,10 @@ mod tests {
             "",
             "vault:8200",
             "127.0.0.1:8200",
-            "unix:///run/v.sock",
+            "unix://",
+            "unix://@",
+            "unix:///run/",
+            &format!("unix:///{}", "x".repeat(107)),
             "ftp://x",
             "https://",
             "https://x:99999",
@@ -247,6 +301,24 @@ mod tests {
             let (vault, listen) = (VaultAddress::parse(vault), Listen::parse(listen));
             assert_eq!(vault.unwrap().reaches(&listen.unwrap()), loops);
         }
+    }
+
+    #[test]
+    fn a_loop_over_a_socket_is_seen() {
+        for (vault, listen, loops) in [
+            ("unix:///run/v.sock", "/run/v.sock", true),
+            ("unix:///run//./v.sock", "/run/v.sock", true),
+            ("unix:///run/v.sock", "unix:///run/v.sock", true),
+            ("unix://@v", "@v", true),
+            ("unix:///run/v.sock", "/run/w.sock", false),
+            ("unix:///run/v.sock", "run/v.sock", false),
+            ("http://127.0.0.1:8200", "127.0.0.1:8200", false),
+        ] {
+            let address = VaultAddress::parse(vault).unwrap();
+            assert_eq!(address.is_socket_at(listen), loops, "{vault} {listen}");
+        }
+        let socket = VaultAddress::parse("unix:///run/v.sock").unwrap();
+        assert!(!socket.reaches(&Listen::parse(":0").unwrap()));
     }
 
     proptest! {

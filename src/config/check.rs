@@ -53,6 +53,11 @@ impl Check<'_> {
             use_auto_auth_token: use_auto_auth_token(typed)
                 .map(|used| used.value)
                 .unwrap_or_default(),
+            allow_child_tokens: typed
+                .api_proxy
+                .as_ref()
+                .and_then(|proxy| proxy.allow_child_tokens.as_ref())
+                .is_some_and(|given| given.value),
             cache: typed.cache.as_ref().map(|typed| self.cache(typed)),
             listeners: listeners
                 .into_iter()

@@ -14,6 +14,9 @@ pub(super) const VAULT_CONNECTIONS: usize = 64;
 pub(super) const RETRIES: u32 = 12;
 pub(super) const MIN_BACKOFF: Duration = Duration::from_secs(1);
 pub(super) const MAX_BACKOFF: Duration = Duration::from_secs(300);
+/// Where a pod has it, if it is not told otherwise.
+pub(super) const SERVICE_ACCOUNT_TOKEN: &str =
+    "/var/run/secrets/kubernetes.io/serviceaccount/token";
 pub(super) const SINK_MODE: u32 = 0o640;
 pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
@@ -28,6 +31,7 @@ impl Default for Config {
             vault: Vault::default(),
             auto_auth: None,
             use_auto_auth_token: UseAutoAuthToken::Off,
+            allow_child_tokens: false,
             cache: None,
             listeners: Vec::new(),
             background: Background::default(),

@@ -24,7 +24,10 @@ pub(super) fn of(config: &Config, product: Product) -> Value {
     if !config.listeners.is_empty() {
         put(
             "api_proxy",
-            json!({ "use_auto_auth_token": use_token(config.use_auto_auth_token) }),
+            json!({
+                "use_auto_auth_token": use_token(config.use_auto_auth_token),
+                "allow_child_tokens": config.allow_child_tokens,
+            }),
         );
         put(
             "listener",
@@ -114,15 +117,14 @@ fn vault(vault: &Vault) -> Value {
 }
 
 fn auto_auth(auto: &AutoAuth) -> Value {
-    let (kind, config) = match &auto.method {
-        Method::AppRole(role) => ("approle", approle(role)),
-        Method::TokenFile { path: file } => {
-            ("token_file", json!({ "token_file_path": path(file) }))
-        }
+    let config = match &auto.method {
+        Method::AppRole(role) => approle(role),
+        Method::TokenFile { path: file } => json!({ "token_file_path": path(file) }),
+        Method::Kubernetes(by) => json!({ "role": by.role, "token_path": path(&by.token_path) }),
     };
     let mut shown = json!({
         "method": {
-            "type": kind,
+            "type": auto.method.name(),
             "mount_path": auto.mount_path,
             "min_backoff": duration(auto.min_backoff),
             "max_backoff": duration(auto.max_backoff),

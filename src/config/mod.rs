@@ -41,6 +41,8 @@ pub struct Config {
     pub vault: Vault,
     pub auto_auth: Option<AutoAuth>,
     pub use_auto_auth_token: UseAutoAuthToken,
+    /// May callers make child tokens of the auto-auth token?
+    pub allow_child_tokens: bool,
     /// `None`: no `cache` block, everything is forwarded.
     pub cache: Option<Cache>,
     pub listeners: Vec<Listener>,
@@ -59,7 +61,8 @@ pub struct Config {
 /// The Vault that is talked to.
 #[derive(Debug, Clone)]
 pub struct Vault {
-    /// `http://` or `https://`, host, optional port, optional base path (`https://host/vault`), no trailing slash.
+    /// `http://` or `https://`, host, optional port, optional base path (`https://host/vault`), no trailing slash;
+    /// or `unix://` and a socket's path, `@name` for an abstract one.
     pub address: String,
     /// The namespace of Leasehold's own calls (login, renewals).
     pub namespace: Option<String>,
@@ -108,6 +111,25 @@ pub struct AutoAuth {
 pub enum Method {
     AppRole(AppRole),
     TokenFile { path: PathBuf },
+    Kubernetes(Kubernetes),
+}
+
+impl Method {
+    /// As the configuration calls it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::AppRole(_) => "approle",
+            Self::TokenFile { .. } => "token_file",
+            Self::Kubernetes(_) => "kubernetes",
+        }
+    }
+}
+
+/// Login by the token of the pod's service account.
+#[derive(Debug, Clone)]
+pub struct Kubernetes {
+    pub role: String,
+    pub token_path: PathBuf,
 }
 
 #[derive(Debug, Clone)]

@@ -17,6 +17,7 @@ use super::clock::Clock;
 use super::engine::Engine;
 use super::engine::approle::AppRole;
 use super::engine::database::Database;
+use super::engine::kubernetes::Kubernetes;
 use super::fault::Faults;
 use super::log::RequestLog;
 use super::routes;
@@ -149,6 +150,21 @@ impl DevVault {
             )
             .await;
         text_at(&answer, "/wrap_info/token")
+    }
+
+    /// A new token of the service account to which the Kubernetes role `app` is bound, good for `ttl`.
+    pub fn service_account_token(&self, ttl: Duration) -> Secret {
+        let mut state = self.state();
+        let (clock, now) = (state.clock, state.clock.now());
+        let issued = kubernetes(&mut state).map(|cluster| cluster.issue(ttl, clock, now));
+        issued.unwrap_or_else(|| Secret::new(""))
+    }
+
+    /// The cluster takes back the tokens that it gave out so far: the next login by one is refused.
+    pub fn end_service_account_tokens(&self) {
+        if let Some(cluster) = kubernetes(&mut self.state()) {
+            cluster.forget_issued();
+        }
     }
 
     /// # Errors
@@ -346,6 +362,18 @@ fn approle(state: &mut State) -> Option<&mut AppRole> {
         return None;
     };
     Some(approle)
+}
+
+fn kubernetes(state: &mut State) -> Option<&mut Kubernetes> {
+    let mount = state
+        .namespaces
+        .first_mut()?
+        .mounts
+        .get_mut("auth/kubernetes/")?;
+    let Engine::Kubernetes(kubernetes) = &mut mount.engine else {
+        return None;
+    };
+    Some(kubernetes)
 }
 
 fn text_at(answer: &Value, place: &str) -> Result<Secret> {

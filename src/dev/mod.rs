@@ -1,7 +1,7 @@
 //! A development Vault in memory: what `leasehold dev` starts and what the tests run against.
 //!
 //! It answers like an OpenBao 2.6 server for everything that this project and its clients use: token and
-//! lease lives, policies, namespaces, wrapping, KV, database credentials, AppRole; the same statuses, key
+//! lease lives, policies, namespaces, wrapping, KV, database credentials, AppRole, Kubernetes; the same statuses, key
 //! order and error texts. It has what a server should not have: a fault script and a log of every request.
 //! It keeps nothing, encrypts nothing, and must never hold a real secret.
 //!

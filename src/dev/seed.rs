@@ -34,6 +34,7 @@ pub(super) fn seed(state: &mut State, options: &Options) -> Secret {
         ("aws/", "aws", "", "leases that cannot be renewed"),
         ("auth/approle/", "approle", "", ""),
         ("auth/userpass/", "userpass", "", ""),
+        ("auth/kubernetes/", "kubernetes", "", ""),
     ] {
         let engine = if path.starts_with("auth/") {
             Engine::auth_of_kind(kind)
@@ -119,6 +120,14 @@ fn furnish(engine: &mut Engine, clock: super::clock::Clock, options: &Options) {
             role.token.policies = vec![APP.to_owned()];
             role.secret_id_num_uses = options.secret_id_num_uses;
             role.secret_id_ttl = options.secret_id_ttl;
+        }
+        Engine::Kubernetes(kubernetes) => {
+            let role = kubernetes.role_or_new(APP);
+            role.token.ttl = options.token_ttl;
+            role.token.max_ttl = options.token_max_ttl;
+            role.token.policies = vec![APP.to_owned()];
+            role.names = vec![APP.to_owned()];
+            role.namespaces = vec!["default".to_owned()];
         }
         Engine::System
         | Engine::Token

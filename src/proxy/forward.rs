@@ -1,4 +1,5 @@
-//! To Vault and back: everything as it came, but for the headers that belong to one connection.
+//! To Vault and back: everything as it came, but for the headers that belong to one connection, and the token
+//! that Leasehold lends.
 
 use std::task::{Context, Poll};
 
@@ -9,9 +10,11 @@ use http::header::{
 use http::{HeaderMap, Request, Response};
 use tower::Service;
 
-use crate::error::{Error, Result};
+use crate::cache::Caller;
+use crate::error::{Error, Kind, Result};
 use crate::tasks::Later;
 use crate::upstream::{self, Upstream, UpstreamBody};
+use crate::vault::headers::X_VAULT_TOKEN;
 
 /// See the module's text.
 #[derive(Debug, Clone)]
@@ -34,9 +37,11 @@ impl Service<Request<upstream::Body>> for Forward {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<upstream::Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<upstream::Body>) -> Self::Future {
         let upstream = self.upstream.clone();
+        let lent = lend(&mut request);
         Box::pin(async move {
+            lent?;
             let mut response = upstream.send(request).await?;
             drop_hop_by_hop(response.headers_mut());
             Ok(response)
@@ -44,18 +49,40 @@ impl Service<Request<upstream::Body>> for Forward {
     }
 }
 
+/// Puts Leasehold's own token on a request that goes on its behalf.
+fn lend(request: &mut Request<upstream::Body>) -> Result<()> {
+    let Some(Caller::AutoAuth(token)) = request.extensions_mut().remove::<Caller>() else {
+        return Ok(());
+    };
+    let value = token.secret.to_header().ok_or_else(|| {
+        Error::new(
+            Kind::Internal,
+            "the token of the login holds characters no header can carry",
+        )
+    })?;
+    request.headers_mut().insert(X_VAULT_TOKEN, value);
+    Ok(())
+}
+
 /// A caller's request without what belongs to its connection. This comes before everything that reads
 /// headers: were `Connection: X-Vault-Namespace` heeded only on the way out, the cache would file Vault's
 /// answer under a namespace that Vault was never told.
 pub(super) fn without_hop_by_hop<B>(mut request: Request<B>) -> Request<B> {
-    drop_hop_by_hop(request.headers_mut());
+    let headers = request.headers_mut();
+    drop_hop_by_hop(headers);
     // Answered at our own edge, where the body is read.
-    request.headers_mut().remove(EXPECT);
+    if headers.keys().any(|name| *name == EXPECT) {
+        headers.remove(EXPECT);
+    }
     request
 }
 
 /// Headers of one connection (RFC 9110 §7.6.1): those listed there and those that `Connection` names.
 fn drop_hop_by_hop(headers: &mut HeaderMap) {
+    // Most have none: looking through the names once is cheaper than ten look-ups.
+    if !headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
+        return;
+    }
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use tower::{Service, ServiceExt};
 
 use super::forward::Forward;
@@ -15,7 +15,6 @@ use crate::error::{Error, Result};
 use crate::tasks::Later;
 use crate::token::Token;
 use crate::upstream::{self, UpstreamBody};
-use crate::vault::headers::X_VAULT_TOKEN;
 use crate::vault::path::is_plain_read;
 
 /// Whoever holds the auto-auth token can find out whether it is dead.
@@ -47,10 +46,11 @@ impl Service<Request<upstream::Body>> for Heal {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut request: Request<upstream::Body>) -> Self::Future {
-        let Some(Caller::AutoAuth(token)) = request.extensions_mut().remove::<Caller>() else {
+    fn call(&mut self, request: Request<upstream::Body>) -> Self::Future {
+        let Some(Caller::AutoAuth(token)) = request.extensions().get::<Caller>() else {
             return self.below.call(request);
         };
+        let generation = token.generation;
         let again = copy_of_plain_read(&request);
         let sending = self.below.call(request);
         let below = self.below.clone();
@@ -60,13 +60,12 @@ impl Service<Request<upstream::Body>> for Heal {
             if response.status() != StatusCode::FORBIDDEN {
                 return Ok(response);
             }
-            let newer = suspect.check(token.generation).await;
-            match again.zip(newer.and_then(|newer| header(&newer))) {
-                Some((mut again, value)) => {
+            match again.zip(suspect.check(generation).await) {
+                Some((mut again, newer)) => {
                     // Its place among the connections to Vault is what the replay needs: with all of them
                     // held by refusals that wait for a place, nobody would ever get one.
                     drop(response);
-                    again.headers_mut().insert(X_VAULT_TOKEN, value);
+                    again.extensions_mut().insert(Caller::AutoAuth(newer));
                     below.oneshot(again).await
                 }
                 None => Ok(response),
@@ -89,10 +88,4 @@ fn copy_of_plain_read(request: &Request<upstream::Body>) -> Option<Request<upstr
     *copy.uri_mut() = request.uri().clone();
     *copy.headers_mut() = request.headers().clone();
     Some(copy)
-}
-
-fn header(token: &Token) -> Option<HeaderValue> {
-    let mut value = HeaderValue::from_str(token.secret.expose()).ok()?;
-    value.set_sensitive(true);
-    Some(value)
 }

@@ -1,16 +1,20 @@
 //! On whose behalf a request goes: by the caller's own token, or by Leasehold's.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue, Request, Response};
+use pin_project_lite::pin_project;
 use tokio::time::{Instant, timeout_at};
 use tower::{Service, ServiceExt};
 
 use super::hide;
-use crate::cache::{Caller, ReplyBody};
+use super::lent::{self, Lent, With};
+use crate::cache::{Caller, Errand, ReplyBody};
 use crate::config::UseAutoAuthToken;
 use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
@@ -28,6 +32,8 @@ pub struct Inject {
     pub token: TokenRx,
     /// How long a request may wait for the first login, or for the next when a token has died.
     pub startup_wait: Duration,
+    /// What callers may not do with our token, and to it.
+    pub lent: Lent,
 }
 
 impl Inject {
@@ -38,40 +44,64 @@ impl Inject {
         }
     }
 
-    /// Decides on whose behalf the request goes and sets its headers; waits where only a login is missing.
-    /// What comes back is the token that must not show in the answer.
-    async fn prepare(
-        mut self,
-        request: &mut Request<upstream::Body>,
-    ) -> Result<Option<Arc<Token>>> {
-        let brought = brought(request.headers());
-        let path = ApiPath::parse(
-            request.uri().path(),
-            request
-                .headers()
-                .get(X_VAULT_NAMESPACE)
-                .and_then(|value| value.to_str().ok()),
-        );
-        let wants_ours = match self.mode {
+    /// On whose behalf the request goes; `None` where only its body tells.
+    fn wants_ours(&self, errand: &Errand) -> Option<bool> {
+        let by_mode = match self.mode {
             UseAutoAuthToken::Off => false,
-            UseAutoAuthToken::WhenAbsent => matches!(brought, Caller::Anonymous),
-            UseAutoAuthToken::Force => {
-                !(is_unwrap(&brought, path.as_ref()) && is_about_its_header(request).await?)
+            UseAutoAuthToken::WhenAbsent => matches!(errand.caller, Caller::Anonymous),
+            UseAutoAuthToken::Force if is_unwrap(errand) => return None,
+            UseAutoAuthToken::Force => true,
+        };
+        Some(by_mode && errand.path.is_some() && !has_inline_auth(errand.request.headers()))
+    }
+
+    /// Our token, where it is there.
+    fn at_hand(&self) -> Option<Arc<Token>> {
+        let token = self.token.borrow().clone()?;
+        (!token.life.is_over(Instant::now())).then_some(token)
+    }
+
+    /// Sends the request on its way if nothing about it takes time: no token to wait for, no body to be read, no
+    /// answer to be looked through.
+    fn settle(&self, errand: &mut Errand) -> bool {
+        let is_harmless = errand.path.as_ref().is_none_or(lent::is_harmless);
+        match self.wants_ours(errand).filter(|_| is_harmless) {
+            Some(false) => true,
+            Some(true) => match self.at_hand() {
+                Some(token) => {
+                    self.lend(&mut errand.request, &mut errand.caller, Some(token));
+                    true
+                }
+                None => false,
+            },
+            None => false,
+        }
+    }
+
+    /// Decides on whose behalf the request goes; waits where only a login is missing. What comes back is the
+    /// token that must not show in the answer.
+    async fn prepare(self, errand: &mut Errand) -> Result<Option<Arc<Token>>> {
+        let ours = match self.wants_ours(errand) {
+            Some(ours) => ours,
+            None => {
+                !is_about_its_header(&mut errand.request).await?
+                    && !has_inline_auth(errand.request.headers())
             }
         };
-        match path.filter(|_| wants_ours && !has_inline_auth(request.headers())) {
-            None => {
-                request.extensions_mut().insert(brought);
-                Ok(None)
-            }
-            Some(path) => {
-                let token = self.token_for(&path).await?;
-                self.replace_token(request.headers_mut(), token.as_deref())?;
-                let caller = token.map_or(Caller::Anonymous, Caller::AutoAuth);
-                request.extensions_mut().insert(caller);
-                hide::to_hide(request, &path)
-            }
+        let Some(path) = &errand.path else {
+            return Ok(None);
+        };
+        let with = if ours { With::Ours } else { With::Another };
+        let token = match with {
+            With::Ours => self.clone().token_for(path).await?,
+            With::Another => self.token.borrow().clone(),
+        };
+        if with == With::Ours {
+            self.lend(&mut errand.request, &mut errand.caller, token.clone());
         }
+        self.lent
+            .look_at(&mut errand.request, path, token, with)
+            .await
     }
 
     /// The token of now. Paths that Vault answers without one do not wait for it.
@@ -102,21 +132,34 @@ impl Inject {
         }
     }
 
-    fn replace_token(&self, headers: &mut HeaderMap, token: Option<&Token>) -> Result<()> {
-        headers.remove(X_VAULT_TOKEN);
+    /// From here on the request is ours; the header is put on where it leaves for Vault.
+    fn lend(
+        &self,
+        request: &mut Request<upstream::Body>,
+        caller: &mut Caller,
+        token: Option<Arc<Token>>,
+    ) {
+        let headers = request.headers_mut();
+        if headers.keys().any(|name| *name == X_VAULT_TOKEN) {
+            headers.remove(X_VAULT_TOKEN);
+        }
         if self.mode == UseAutoAuthToken::Force {
             remove_bearer(headers);
         }
-        let Some(token) = token else { return Ok(()) };
-        let mut value = HeaderValue::from_str(token.secret.expose()).map_err(|_| {
-            Error::new(
-                Kind::Internal,
-                "the token of the login holds characters no header can carry",
-            )
-        })?;
-        value.set_sensitive(true);
-        headers.insert(X_VAULT_TOKEN, value);
-        Ok(())
+        *caller = token.map_or(Caller::Anonymous, Caller::AutoAuth);
+    }
+}
+
+/// What can be read off a request's head.
+fn look_at(request: Request<upstream::Body>) -> Errand {
+    let headers = request.headers();
+    let namespace = headers
+        .get(X_VAULT_NAMESPACE)
+        .and_then(|value| value.to_str().ok());
+    Errand {
+        path: ApiPath::parse(request.uri().path(), namespace),
+        caller: brought(headers),
+        request,
     }
 }
 
@@ -154,12 +197,12 @@ fn brought(headers: &HeaderMap) -> Caller {
     }
 }
 
-fn is_unwrap(brought: &Caller, path: Option<&ApiPath>) -> bool {
-    let is_unwrap = path.is_some_and(|path| {
+fn is_unwrap(errand: &Errand) -> bool {
+    let is_unwrap = errand.path.as_ref().is_some_and(|path| {
         path.canonical().ends_with("sys/wrapping/unwrap")
             || path.canonical().ends_with("sys/wrapping/lookup")
     });
-    is_unwrap && matches!(brought, Caller::Own(_))
+    is_unwrap && matches!(errand.caller, Caller::Own(_))
 }
 
 /// Under `force` the wrapping token of an unwrap is the one that stays: it is what the request is about. Where
@@ -209,31 +252,57 @@ pub(super) struct Injecting<S> {
 
 impl<S> Service<Request<upstream::Body>> for Injecting<S>
 where
-    S: Service<Request<upstream::Body>, Response = Response<ReplyBody>, Error = Error>
-        + Clone
-        + Send
-        + 'static,
+    S: Service<Errand, Response = Response<ReplyBody>, Error = Error> + Clone + Send + 'static,
     S::Future: Send + 'static,
 {
     type Response = Response<ReplyBody>;
     type Error = Error;
-    type Future = Later<Result<Response<ReplyBody>>>;
+    type Future = Injected<S::Future>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<()>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut request: Request<upstream::Body>) -> Self::Future {
-        let inject = self.inject.clone();
-        let below = self.below.clone();
-        Box::pin(async move {
-            let hidden = inject.prepare(&mut request).await?;
-            let response = below.oneshot(request).await?;
+    fn call(&mut self, request: Request<upstream::Body>) -> Self::Future {
+        let mut errand = look_at(request);
+        // Most requests wait for nothing here, and cost no more for those that might.
+        if self.inject.settle(&mut errand) {
+            let running = self.below.call(errand);
+            return Injected::AtOnce { running };
+        }
+        let (inject, below) = (self.inject.clone(), self.below.clone());
+        let running = Box::pin(async move {
+            let hidden = inject.prepare(&mut errand).await?;
+            let response = below.oneshot(errand).await?;
             match hidden {
                 Some(token) => hide::hide(&token, response).await,
                 None => Ok(response),
             }
-        })
+        });
+        Injected::Prepared { running }
+    }
+}
+
+pin_project! {
+    #[project = InjectedProjection]
+    pub(super) enum Injected<F> {
+        AtOnce { #[pin] running: F },
+        /// After waiting for a token or a body, or with something to hide.
+        Prepared { running: Later<Result<Response<ReplyBody>>> },
+    }
+}
+
+impl<F> Future for Injected<F>
+where
+    F: Future<Output = Result<Response<ReplyBody>>>,
+{
+    type Output = Result<Response<ReplyBody>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project() {
+            InjectedProjection::AtOnce { running } => running.poll(cx),
+            InjectedProjection::Prepared { running } => running.as_mut().poll(cx),
+        }
     }
 }
 
@@ -254,20 +323,22 @@ mod tests {
     ) -> (Option<String>, Option<String>, &'static str) {
         let (tx, rx) = token::channel();
         tx.send_replace(Some(Arc::new(ours())));
-        let mut request = request(path, headers);
+        let mut errand = look_at(request(path, headers));
         let inject = Inject {
             mode,
             token: rx,
             startup_wait: Duration::from_secs(5),
+            lent: Lent::default(),
         };
-        inject.prepare(&mut request).await.unwrap();
+        inject.prepare(&mut errand).await.unwrap();
         let text = |name: &str| {
-            request
+            errand
+                .request
                 .headers()
                 .get(name)
                 .map(|value| value.to_str().unwrap().to_owned())
         };
-        let whose = match request.extensions().get::<Caller>().unwrap() {
+        let whose = match errand.caller {
             Caller::AutoAuth(_) => "ours",
             Caller::Own(_) => "own",
             Caller::Anonymous => "anonymous",
@@ -308,12 +379,12 @@ mod tests {
         for (mode, path, headers, expected) in [
             (Off, kv, vec![], (None, None, "anonymous")),
             (Off, kv, vec![token], (some("mine"), None, "own")),
-            (WhenAbsent, kv, vec![], (some("ours"), None, "ours")),
+            (WhenAbsent, kv, vec![], (None, None, "ours")),
             (
                 WhenAbsent,
                 kv,
                 vec![("x-vault-token", "")],
-                (some("ours"), None, "ours"),
+                (None, None, "ours"),
             ),
             (WhenAbsent, kv, vec![token], (some("mine"), None, "own")),
             (
@@ -332,7 +403,7 @@ mod tests {
                 WhenAbsent,
                 kv,
                 vec![("authorization", "Basic x")],
-                (some("ours"), some("Basic x"), "ours"),
+                (None, some("Basic x"), "ours"),
             ),
             (
                 WhenAbsent,
@@ -342,13 +413,13 @@ mod tests {
             ),
             (WhenAbsent, kv, vec![inline], (None, None, "unclear")),
             (WhenAbsent, "/ui/", vec![], (None, None, "anonymous")),
-            (Force, kv, vec![], (some("ours"), None, "ours")),
-            (Force, kv, vec![token, bearer], (some("ours"), None, "ours")),
+            (Force, kv, vec![], (None, None, "ours")),
+            (Force, kv, vec![token, bearer], (None, None, "ours")),
             (
                 Force,
                 kv,
                 vec![("authorization", "Basic x")],
-                (some("ours"), some("Basic x"), "ours"),
+                (None, some("Basic x"), "ours"),
             ),
             (Force, kv, vec![inline], (None, None, "unclear")),
             (
@@ -361,7 +432,7 @@ mod tests {
                 Force,
                 "/v1/sys/wrapping/wrap",
                 vec![token],
-                (some("ours"), None, "ours"),
+                (None, None, "ours"),
             ),
         ] {
             assert_eq!(
@@ -380,6 +451,7 @@ mod tests {
             mode: UseAutoAuthToken::Force,
             token: rx,
             startup_wait: Duration::from_secs(5),
+            lent: Lent::default(),
         };
         for (body, kept) in [
             ("", "mine"),
@@ -389,8 +461,13 @@ mod tests {
         ] {
             let mut request = request("/v1/sys/wrapping/unwrap", &[("x-vault-token", "mine")]);
             *request.body_mut() = upstream::Body::Full(body.into());
-            inject.clone().prepare(&mut request).await.unwrap();
-            assert_eq!(request.headers()["x-vault-token"], kept, "{body}");
+            let mut errand = look_at(request);
+            inject.clone().prepare(&mut errand).await.unwrap();
+            let whose = match &errand.caller {
+                Caller::AutoAuth(_) => "ours",
+                Caller::Own(_) | Caller::Anonymous | Caller::Unclear => "mine",
+            };
+            assert_eq!(whose, kept, "{body}");
         }
     }
 
@@ -401,6 +478,7 @@ mod tests {
             mode: UseAutoAuthToken::WhenAbsent,
             token: rx,
             startup_wait: Duration::from_secs(5),
+            lent: Lent::default(),
         };
         let start = Instant::now();
         for path in [
@@ -410,12 +488,12 @@ mod tests {
         ] {
             inject
                 .clone()
-                .prepare(&mut request(path, &[]))
+                .prepare(&mut look_at(request(path, &[])))
                 .await
                 .unwrap();
         }
         assert_eq!(start.elapsed(), Duration::ZERO);
-        let mut read = request("/v1/secret/data/x", &[]);
+        let mut read = look_at(request("/v1/secret/data/x", &[]));
         let error = inject.clone().prepare(&mut read).await.unwrap_err();
         assert_eq!(
             (error.kind(), start.elapsed()),
@@ -425,7 +503,7 @@ mod tests {
         let waiting = inject.prepare(&mut read);
         tx.send_replace(Some(Arc::new(ours())));
         waiting.await.unwrap();
-        assert_eq!(read.headers()["x-vault-token"], "ours");
+        assert!(matches!(read.caller, Caller::AutoAuth(_)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -438,9 +516,10 @@ mod tests {
             mode: UseAutoAuthToken::WhenAbsent,
             token: rx,
             startup_wait: Duration::from_secs(5),
+            lent: Lent::default(),
         };
-        let mut read = request("/v1/secret/data/x", &[]);
+        let mut read = look_at(request("/v1/secret/data/x", &[]));
         assert!(inject.prepare(&mut read).await.is_err());
-        assert!(!read.headers().contains_key("x-vault-token"));
+        assert!(matches!(read.caller, Caller::Anonymous));
     }
 }

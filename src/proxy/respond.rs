@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -23,11 +24,11 @@ use crate::vault::path::ApiPath;
 #[derive(Clone)]
 pub(super) struct Respond<S> {
     below: S,
-    watch: Watch,
+    watch: Arc<Watch>,
 }
 
 impl<S> Respond<S> {
-    pub(super) fn new(below: S, watch: Watch) -> Self {
+    pub(super) fn new(below: S, watch: Arc<Watch>) -> Self {
         Self { below, watch }
     }
 }
@@ -50,7 +51,7 @@ where
         Responding {
             line: Line::of(&request),
             running: self.below.call(request),
-            watch: self.watch.clone(),
+            watch: Arc::clone(&self.watch),
         }
     }
 }
@@ -59,7 +60,7 @@ pin_project! {
     pub(super) struct Responding<F> {
         #[pin]
         running: F,
-        watch: Watch,
+        watch: Arc<Watch>,
         line: Option<Line>,
     }
 }

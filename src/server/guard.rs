@@ -1,6 +1,7 @@
 //! What stands between hyper and the service: it notes when a request runs, and refuses what cannot be
 //! understood in one way only.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
@@ -15,15 +16,14 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
-use tower::util::{Oneshot, ServiceExt};
 
 use super::line::{Line, Running};
 
 pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The service of one connection.
+/// The service of one connection. What it guards is always ready, and never called from within itself.
 pub(super) struct Guard<S> {
-    service: S,
+    service: RefCell<S>,
     line: Arc<Line>,
     /// Every request of this connection is answered with 403 and this.
     refusal: Option<Bytes>,
@@ -32,7 +32,7 @@ pub(super) struct Guard<S> {
 impl<S> Guard<S> {
     pub(super) fn new(service: S, line: Arc<Line>, refusal: Option<Bytes>) -> Self {
         Self {
-            service,
+            service: RefCell::new(service),
             line,
             refusal,
         }
@@ -41,7 +41,7 @@ impl<S> Guard<S> {
 
 impl<S, B> hyper::service::Service<Request<Incoming>> for Guard<S>
 where
-    S: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone,
+    S: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
     B: Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
@@ -64,7 +64,7 @@ where
         let answer = match refusal {
             Some((status, reason)) => Answer::Refused { status, reason },
             None => Answer::Called {
-                future: self.service.clone().oneshot(request),
+                future: self.service.borrow_mut().call(request),
             },
         };
         Answering {
@@ -93,7 +93,7 @@ pin_project! {
         S: tower::Service<Request<Incoming>>,
     {
         Refused { status: StatusCode, reason: Bytes },
-        Called { #[pin] future: Oneshot<S, Request<Incoming>> },
+        Called { #[pin] future: S::Future },
     }
 }
 

@@ -25,6 +25,10 @@ pub struct Sample {
     pub tasks: u64,
     /// Upstream places taken by callers' requests.
     pub upstream_in_use: u64,
+    /// Vault's certificate is not checked.
+    pub upstream_tls_skip_verify: bool,
+    /// The TLS files for Vault cannot be used as they are now.
+    pub upstream_tls_stale: bool,
     /// Resident memory of the process, where the system tells.
     pub resident_bytes: u64,
 }
@@ -74,6 +78,16 @@ impl Sample {
                 "upstream_in_use",
                 "Upstream connections in use by callers",
                 self.upstream_in_use,
+            ),
+            (
+                "upstream_tls_skip_verify",
+                "1 where tls_skip_verify turns the check of Vault's certificate off",
+                u64::from(self.upstream_tls_skip_verify),
+            ),
+            (
+                "upstream_tls_stale",
+                "1 while changed TLS files for Vault cannot be used, and those before are",
+                u64::from(self.upstream_tls_stale),
             ),
             (
                 "resident_bytes",

@@ -18,10 +18,11 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::budget::Budget;
 use super::call::{Answer, Call, Place};
-use super::dial::{self, Connector, Way};
+use super::dial::{Connector, Way};
 use super::patience::in_time;
 use super::reach::Reach;
 use super::replay::{broke_before_answering, spare_copy};
+use super::tls::{Tls, TlsView};
 use super::{Body, UpstreamBody, causes, refusal};
 use crate::config;
 use crate::error::{Error, Kind, Result};
@@ -39,6 +40,7 @@ pub struct Upstream {
 struct Shared {
     forward: legacy::Client<Connector, Body>,
     own: legacy::Client<Connector, Body>,
+    tls: Arc<Tls>,
     address: String,
     scheme: Scheme,
     authority: Authority,
@@ -77,7 +79,11 @@ impl Upstream {
         background: &config::Background,
         metrics: Metrics,
     ) -> Result<Self> {
-        let uri: Uri = vault.address.parse().map_err(|error| {
+        // As the peers' clients ask over a socket.
+        let asked = vault
+            .socket()
+            .map_or(vault.address.as_str(), |_| OVER_A_SOCKET);
+        let uri: Uri = asked.parse().map_err(|error| {
             Error::new(
                 Kind::Internal,
                 format!(
@@ -103,11 +109,13 @@ impl Upstream {
         };
         let host = header(authority.as_str())?;
         let namespace = vault.namespace.as_deref().map(header).transpose()?;
-        let connector = dial::connector(way, vault)?;
+        let tls = Arc::new(Tls::new(vault)?);
+        let connector = Connector::new(way, Arc::clone(&tls));
         Ok(Self {
             shared: Arc::new(Shared {
                 forward: pool(connector.clone(), vault.max_conns),
                 own: pool(connector, 4),
+                tls,
                 address: vault.address.clone(),
                 scheme,
                 authority,
@@ -206,6 +214,18 @@ impl Upstream {
         // An HTTP/1.0 on the way to Vault is no reason to speak it to the caller.
         *answer.version_mut() = http::Version::HTTP_11;
         Ok(answer.map(|incoming| UpstreamBody::new(incoming, place)))
+    }
+
+    /// Reads the TLS files anew, whether they look changed or not; new connections use them.
+    ///
+    /// # Errors
+    /// `Kind::File`: they cannot be used as they are, and those read before stay in use.
+    pub async fn reload_tls(&self) -> Result<()> {
+        self.shared.tls.reload().await
+    }
+
+    pub fn tls(&self) -> TlsView {
+        self.shared.tls.view()
     }
 
     /// For how long Vault has not answered; `None`: it has, the last time it was asked.
@@ -367,18 +387,19 @@ impl Shared {
 
     /// `sent` is what to say where the request was on its way already.
     fn unreachable(&self, error: &legacy::Error, sent: &str) -> Error {
-        let why = causes::root_cause(error);
-        let advice = if error.is_connect() {
-            causes::advice(error)
+        // Vault refuses a client certificate after we think that the connection is made.
+        let is_refused = causes::is_refused_handshake(error);
+        let why = if error.is_connect() || is_refused {
+            causes::of_connecting(error, &self.tls)
         } else {
-            sent
+            format!("{}{sent}", causes::root_cause(error))
         };
         Error::new(
             Kind::Unreachable,
-            format!("Vault at {} did not answer: {why}{advice}", self.address),
+            format!("Vault at {} did not answer: {why}", self.address),
         )
         .retry_after(Some(Duration::from_secs(1)))
-        .unsent(error.is_connect())
+        .unsent(error.is_connect() || is_refused)
     }
 
     fn speaks_tls(&self) -> Error {
@@ -452,6 +473,7 @@ impl fmt::Debug for Upstream {
 /// Vault's Go server closes idle connections after five minutes; we let go first.
 const POOL_IDLE: Duration = Duration::from_secs(60);
 const NOT_AGAIN: &str = "; the request may have been processed, so it was not sent again";
+const OVER_A_SOCKET: &str = "http://localhost";
 const OWN_DEADLINE: Duration = Duration::from_secs(30);
 const LARGEST_OWN_ANSWER: usize = 1024 * 1024;
 const USER_AGENT: &str = concat!("leasehold/", env!("CARGO_PKG_VERSION"));

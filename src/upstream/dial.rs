@@ -10,40 +10,57 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::link::{Io, Link};
+use super::tls::Tls;
 use http::Uri;
-use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
+use http::uri::Scheme;
+use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::rt::TokioIo;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use tokio::net::UnixStream;
+use tokio::time::timeout;
 use tower::{BoxError, Service};
 
 use crate::config;
 use crate::error::{Error, Kind, Result};
 
-pub(super) type Connector = HttpsConnector<Way>;
+/// Makes connections by a way, and speaks TLS on them where the address says so.
+#[derive(Clone)]
+pub(super) struct Connector {
+    way: Way,
+    tls: Arc<Tls>,
+}
 
-pub(super) fn connector(way: Way, vault: &config::Vault) -> Result<Connector> {
-    let builder = HttpsConnectorBuilder::new()
-        .with_tls_config(tls(&vault.tls, vault.address.starts_with("https:"))?)
-        .https_or_http();
-    let builder = match &vault.tls.server_name {
-        None => builder,
-        Some(name) => {
-            let name = ServerName::try_from(name.clone()).map_err(|_| {
-                Error::new(
-                    Kind::Internal,
-                    format!("tls_server_name {name:?} is not a host name"),
-                )
-            })?;
-            builder.with_server_name_resolver(FixedServerNameResolver::new(name))
+impl Connector {
+    pub(super) fn new(way: Way, tls: Arc<Tls>) -> Self {
+        Self { way, tls }
+    }
+}
+
+impl Service<Uri> for Connector {
+    type Response = MaybeHttpsStream<Link>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.way.poll_ready(cx)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        if uri.scheme() != Some(&Scheme::HTTPS) {
+            let connecting = self.way.call(uri);
+            return Box::pin(async move { Ok(MaybeHttpsStream::Http(connecting.await?)) });
         }
-    };
-    Ok(builder.enable_http1().wrap_connector(way))
+        let (way, tls) = (self.way.clone(), Arc::clone(&self.tls));
+        Box::pin(async move {
+            let config = tls.config().await;
+            let mut https = HttpsConnector::new(way, config, true, tls.names());
+            match timeout(TLS_DEADLINE, https.call(uri)).await {
+                Ok(connected) => connected,
+                Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, TOO_SLOW).into()),
+            }
+        })
+    }
 }
 
 /// How a byte stream to Vault is made, TLS aside.
@@ -52,12 +69,17 @@ pub enum Way {
     Tcp(HttpConnector),
     /// A CONNECT tunnel through a proxy.
     Tunnel(Tunnel<HttpConnector>),
+    /// A socket of this machine; a name that begins with a zero byte is abstract.
+    Unix(Arc<Path>),
     /// By whatever else makes one: an in-memory pipe to an embedded Vault.
     Stream(Arc<dyn Fn() -> io::Result<Box<dyn Io>> + Send + Sync>),
 }
 
 impl Way {
     pub(super) fn of(vault: &config::Vault) -> Result<Self> {
+        if let Some(path) = vault.socket() {
+            return Ok(Self::Unix(path.into()));
+        }
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -87,6 +109,7 @@ impl fmt::Debug for Way {
         f.write_str(match self {
             Self::Tcp(_) => "Way::Tcp",
             Self::Tunnel(_) => "Way::Tunnel",
+            Self::Unix(_) => "Way::Unix",
             Self::Stream(_) => "Way::Stream",
         })
     }
@@ -101,7 +124,7 @@ impl Service<Uri> for Way {
         match self {
             Self::Tcp(tcp) => tcp.poll_ready(cx).map_err(Into::into),
             Self::Tunnel(tunnel) => tunnel.poll_ready(cx).map_err(Into::into),
-            Self::Stream(_) => Poll::Ready(Ok(())),
+            Self::Unix(_) | Self::Stream(_) => Poll::Ready(Ok(())),
         }
     }
 
@@ -115,6 +138,16 @@ impl Service<Uri> for Way {
                 let connecting = tunnel.call(uri);
                 Box::pin(async move { Ok(Link::Tcp(connecting.await?)) })
             }
+            Self::Unix(path) => {
+                let path = Arc::clone(path);
+                Box::pin(async move {
+                    let connecting = timeout(CONNECT_DEADLINE, UnixStream::connect(&*path));
+                    let stream = connecting
+                        .await
+                        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+                    Ok(Link::Stream(TokioIo::new(Box::new(stream))))
+                })
+            }
             Self::Stream(make) => {
                 let made = make();
                 Box::pin(async move { Ok(Link::Stream(TokioIo::new(made?))) })
@@ -123,156 +156,7 @@ impl Service<Uri> for Way {
     }
 }
 
-/// The system's roots and the configured ones; TLS 1.2 and 1.3 over ring.
-fn tls(tls: &config::VaultTls, is_needed: bool) -> Result<ClientConfig> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| Error::new(Kind::Internal, format!("TLS: {error}")))?;
-    let builder = if tls.danger_skip_verify {
-        tracing::warn!(
-            "vault.tls_skip_verify is on: anybody on the way can read and change everything"
-        );
-        builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(DangerAcceptAny(provider)))
-    } else {
-        builder.with_root_certificates(roots(tls, is_needed)?)
-    };
-    match (client_chain(tls)?, client_key(tls)?) {
-        (Some(chain), Some(key)) => builder.with_client_auth_cert(chain, key).map_err(|error| {
-            let message = format!("client certificate and key do not go together: {error}");
-            Error::new(Kind::File, message)
-        }),
-        _ => Ok(builder.with_no_client_auth()),
-    }
-}
-
-fn client_chain(tls: &config::VaultTls) -> Result<Option<Vec<CertificateDer<'static>>>> {
-    match (&tls.client_cert, &tls.client_cert_pem) {
-        (Some(path), _) => certificates(path).map(Some),
-        (None, Some(pem)) => pem_certificates("CLIENT_CERT_BYTES", pem).map(Some),
-        (None, None) => Ok(None),
-    }
-}
-
-fn client_key(tls: &config::VaultTls) -> Result<Option<PrivateKeyDer<'static>>> {
-    let wrong = |path: &Path, error| unreadable(path, "no private key in PEM form", &error);
-    match (&tls.client_key, &tls.client_key_pem) {
-        (Some(path), _) => PrivateKeyDer::from_pem_file(path)
-            .map(Some)
-            .map_err(|error| wrong(path, error)),
-        (None, Some(pem)) => PrivateKeyDer::from_pem_slice(pem.expose().as_bytes())
-            .map(Some)
-            .map_err(|error| wrong(Path::new("the variable CLIENT_KEY_BYTES"), error)),
-        (None, None) => Ok(None),
-    }
-}
-
-/// The configured files are read, and found wrong, even where no TLS is spoken; reading the system's takes
-/// longer than all the rest of the start.
-fn roots(tls: &config::VaultTls, with_system: bool) -> Result<RootCertStore> {
-    let mut roots = RootCertStore::empty();
-    if with_system {
-        for certificate in rustls_native_certs::load_native_certs().certs {
-            // One broken system root must not keep the others out.
-            let _added = roots.add(certificate);
-        }
-    }
-    let mut add = |path: &Path, found: Vec<CertificateDer<'static>>| {
-        for certificate in found {
-            roots
-                .add(certificate)
-                .map_err(|error| unreadable(path, "not a CA certificate", &error))?;
-        }
-        Ok(())
-    };
-    // As the peers: a file beats PEM text beats a directory.
-    if let Some(path) = &tls.ca_cert {
-        add(path, certificates(path)?)?;
-    } else if let Some(pem) = &tls.ca_pem {
-        let path = Path::new("the variable CACERT_BYTES");
-        add(path, pem_certificates("CACERT_BYTES", pem)?)?;
-    } else if let Some(directory) = &tls.ca_path {
-        let entries = std::fs::read_dir(directory)
-            .map_err(|error| unreadable(directory, "cannot be listed", &error))?;
-        for entry in entries.flatten().filter(|entry| entry.path().is_file()) {
-            add(&entry.path(), certificates(&entry.path())?)?;
-        }
-    }
-    Ok(roots)
-}
-
-fn pem_certificates(variable: &str, pem: &str) -> Result<Vec<CertificateDer<'static>>> {
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
-    let message = match found {
-        Ok(found) if !found.is_empty() => return Ok(found),
-        Ok(_) => "no certificate in PEM form in it".to_owned(),
-        Err(error) => format!("not PEM: {error}"),
-    };
-    Err(Error::new(
-        Kind::File,
-        format!("the variable {variable}: {message}"),
-    ))
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
-    let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path)
-        .map_err(|error| unreadable(path, "cannot be read", &error))?
-        .collect();
-    let found = found.map_err(|error| unreadable(path, "not PEM", &error))?;
-    if found.is_empty() {
-        return Err(Error::new(
-            Kind::File,
-            format!("{}: no certificate in PEM form in it", path.display()),
-        ));
-    }
-    Ok(found)
-}
-
-fn unreadable(path: &Path, what: &str, error: &dyn fmt::Display) -> Error {
-    Error::new(Kind::File, format!("{}: {what}: {error}", path.display()))
-}
-
-/// `tls_skip_verify`: signatures are checked, names and issuers are not.
-#[derive(Debug)]
-struct DangerAcceptAny(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for DangerAcceptAny {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
-}
-
+const TOO_SLOW: &str = "no connection and TLS handshake within 20 seconds";
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+/// For TCP, the tunnel and the TLS handshake together.
+const TLS_DEADLINE: Duration = Duration::from_secs(20);

@@ -11,9 +11,12 @@ mod client;
 mod dial;
 mod link;
 mod patience;
+mod pem;
 mod reach;
 mod refusal;
 mod replay;
+mod tls;
+mod verify;
 
 pub use body::{Body, Stream, UpstreamBody};
 pub use budget::Budget;
@@ -22,3 +25,4 @@ pub use client::Upstream;
 pub use dial::Way;
 pub use link::{Io, Link};
 pub use refusal::retry_after;
+pub use tls::TlsView;

@@ -53,7 +53,9 @@ fn carried(call: &Call<'_>) -> Vec<Zeroizing<String>> {
     if let Some(body) = &call.body
         && let Ok(fields) = serde_json::from_slice::<HashMap<String, Value>>(body)
     {
-        let texts = fields.values().filter_map(Value::as_str);
+        // A role's name is no secret, and may be a word that Vault's reason needs.
+        let texts = fields.iter().filter(|(name, _)| *name != "role");
+        let texts = texts.filter_map(|(_, value)| value.as_str());
         found.extend(texts.map(|text| Zeroizing::new(text.to_owned())));
     }
     found.retain(|text| text.len() >= SHORTEST_SECRET);
@@ -106,6 +108,15 @@ mod tests {
         );
         assert_eq!(said("<html>"), "");
         assert!(said(&format!(r#"{{"errors":["{}"]}}"#, "x".repeat(9999))).len() < 400);
+    }
+
+    /// A role named "audience" blanked the reason out of "invalid audience claim".
+    #[test]
+    fn the_name_of_a_role_is_no_secret() {
+        let call = Call::new(http::Method::PUT, "/v1/auth/kubernetes/login")
+            .body(r#"{"role":"audience","jwt":"JWT-CANARY"}"#);
+        let body = br#"{"errors":["invalid audience claim of JWT-CANARY"]}"#;
+        assert_eq!(reasons(body, &call), ": invalid audience claim of ***");
     }
 
     /// A server that quoted the login it refused brought role id, secret id and token into log and status.

@@ -42,7 +42,10 @@ pub(super) fn broke_before_answering(error: &legacy::Error) -> bool {
         if let Some(error) = error.downcast_ref::<std::io::Error>() {
             return matches!(
                 error.kind(),
-                std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe
+                std::io::ErrorKind::ConnectionReset
+                    | std::io::ErrorKind::BrokenPipe
+                    // TLS that ended without saying so.
+                    | std::io::ErrorKind::UnexpectedEof
             );
         }
         source = error.source();

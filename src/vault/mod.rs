@@ -3,3 +3,4 @@
 pub mod envelope;
 pub mod headers;
 pub mod path;
+pub mod strings;

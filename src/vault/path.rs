@@ -4,10 +4,15 @@
 //! not behind one that only a secret engine has (`data`, `creds`, ...). Taking a secret for a system path
 //! costs a cache hit; the other way round would cost correctness, so doubt goes that way.
 
+mod kind;
+
 use std::borrow::Cow;
 use std::fmt;
 
 use percent_encoding::percent_decode_str;
+
+use kind::classify;
+pub use kind::{Kind, Named};
 
 /// A request's path under `/v1/`, in one canonical form: percent-decoded, namespace in front, single
 /// slashes, none at either end. Used for rules and invalidation; what goes on the wire is the original.
@@ -19,65 +24,31 @@ pub struct ApiPath {
     kind: Kind,
 }
 
-/// What kind of call a path is, whatever the method.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Kind {
-    /// `auth/<mount>/login...`
-    Login,
-    /// `auth/token/create...`
-    TokenCreate,
-    /// `auth/token/renew`, `renew-self`, `renew-accessor`
-    TokenRenew(Named),
-    /// `auth/token/revoke`, `revoke-self`, `revoke-accessor`, `revoke-orphan`
-    TokenRevoke { named: Named, orphan: bool },
-    /// `auth/token/lookup...`
-    TokenLookup,
-    /// `sys/leases/renew[/id]`, `sys/renew[/id]`; the id where it is in the path
-    LeaseRenew(Option<String>),
-    /// `sys/leases/revoke[/id]`, `sys/revoke[/id]`
-    LeaseRevoke(Option<String>),
-    /// `sys/leases/revoke-prefix/<prefix>`, `revoke-force`, and the old `sys/revoke-...`
-    LeaseRevokePrefix(String),
-    /// `sys/internal/ui/mounts[/path]`: the look-up in front of KV commands
-    UiMounts,
-    /// Whatever changes who may read what, or where it lies: mounts, auth methods, policies, namespaces, identity
-    Access,
-    /// `sys/wrapping/...`
-    Wrapping,
-    /// Answered without a token: health, seal status, init, leader
-    Unauthenticated,
-    /// Any other `sys/` or `auth/` path
-    System,
-    /// A path of a secret engine
-    Secret,
-}
-
-/// How a call on `auth/token/` names the token it is about.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Named {
-    /// The token that the request carries.
-    Caller,
-    /// `{"token": ...}` in the body, or in the path in old clients.
-    Token(Option<String>),
-    /// `{"accessor": ...}` in the body, or in the path in old clients.
-    Accessor(Option<String>),
-}
-
 impl ApiPath {
     /// `None` for what is not under `/v1/`. `namespace` is the header's text.
     pub fn parse(path: &str, namespace: Option<&str>) -> Option<Self> {
-        let mut canonical = String::with_capacity(path.len() + 16);
-        append_segments(&mut canonical, canonical_namespace(namespace));
-        let header = canonical.len();
-        let mut inside = String::with_capacity(path.len());
-        append_segments(&mut inside, &decoded(path));
-        // `/v%31/x` is `/v1/x` for Vault.
-        let inside = match inside.strip_prefix("v1") {
-            Some("") => "",
-            Some(rest) => rest.strip_prefix('/')?,
-            None => return None,
+        let decoded = decoded(path);
+        let tidied;
+        // Most paths come as they should; the others are put in order first.
+        let inside = match decoded.strip_prefix("/v1/").filter(|rest| is_tidy(rest)) {
+            Some(rest) => rest,
+            None => {
+                tidied = tidy(&decoded);
+                // `/v%31/x` is `/v1/x` for Vault.
+                match tidied.strip_prefix("v1")? {
+                    "" => "",
+                    rest => rest.strip_prefix('/')?,
+                }
+            }
         };
-        append_segments(&mut canonical, inside);
+        let namespace = canonical_namespace(namespace);
+        let mut canonical = String::with_capacity(namespace.len() + 1 + inside.len());
+        append_segments(&mut canonical, namespace);
+        let header = canonical.len();
+        if header > 0 && !inside.is_empty() {
+            canonical.push('/');
+        }
+        canonical.push_str(inside);
         let kind = classify(inside, true);
         Some(Self {
             canonical,
@@ -91,6 +62,27 @@ impl ApiPath {
     /// the first, a write for the second, since overlooking a revocation costs more than a cache entry.
     pub fn kind_of_write(&self) -> Kind {
         classify(self.inside(), false)
+    }
+
+    /// The kind that it is for somebody with bad intentions: as of a write, whatever the method.
+    pub fn kind_in_doubt(&self) -> Cow<'_, Kind> {
+        let mut segments = self.canonical.split('/').skip(1);
+        if self.kind == Kind::Secret && segments.any(|name| matches!(name, "auth" | "sys")) {
+            return Cow::Owned(self.kind_of_write());
+        }
+        Cow::Borrowed(&self.kind)
+    }
+
+    /// The namespace of a `sys/` path, in header and path together.
+    pub fn namespace_of_sys(&self) -> &str {
+        let inside = self.inside();
+        let at = self.canonical.len() - inside.len();
+        let path = match inside.strip_prefix("sys/") {
+            Some(_) => 0,
+            None => inside.find("/sys/").unwrap_or_default(),
+        };
+        let namespace = self.canonical.get(..at + path).unwrap_or_default();
+        namespace.trim_end_matches('/')
     }
 
     /// `auth/<mount>` of a path below it, with the namespaces in front.
@@ -221,6 +213,7 @@ impl ApiPath {
             )
         })
     }
+
     /// Is this a path whose answers come with a lease, by its look? (`<mount>/creds/...`)
     pub fn looks_leased(&self) -> bool {
         let mut segments = self.canonical.split('/').skip(1);
@@ -239,37 +232,6 @@ impl PartialEq for ApiPath {
 impl fmt::Debug for ApiPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.shown())
-    }
-}
-
-impl fmt::Debug for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Login => "Login",
-            Self::TokenCreate => "TokenCreate",
-            Self::TokenRenew(_) => "TokenRenew",
-            Self::TokenRevoke { .. } => "TokenRevoke",
-            Self::TokenLookup => "TokenLookup",
-            Self::LeaseRenew(_) => "LeaseRenew",
-            Self::LeaseRevoke(_) => "LeaseRevoke",
-            Self::LeaseRevokePrefix(_) => "LeaseRevokePrefix",
-            Self::UiMounts => "UiMounts",
-            Self::Access => "Access",
-            Self::Wrapping => "Wrapping",
-            Self::Unauthenticated => "Unauthenticated",
-            Self::System => "System",
-            Self::Secret => "Secret",
-        })
-    }
-}
-
-impl fmt::Debug for Named {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Caller => "Caller",
-            Self::Token(_) => "Token",
-            Self::Accessor(_) => "Accessor",
-        })
     }
 }
 
@@ -325,7 +287,28 @@ fn ancestors(segments: &[&str]) -> Vec<String> {
 }
 
 fn decoded(text: &str) -> Cow<'_, str> {
+    if text.bytes().all(|byte| byte != b'%') {
+        return Cow::Borrowed(text);
+    }
     percent_decode_str(text).decode_utf8_lossy()
+}
+
+/// No empty segments and none that may be `.` or `..`. Says no where in doubt.
+fn is_tidy(text: &str) -> bool {
+    let mut at_start = true;
+    for byte in text.bytes() {
+        if at_start && matches!(byte, b'/' | b'.') {
+            return false;
+        }
+        at_start = byte == b'/';
+    }
+    !at_start
+}
+
+fn tidy(text: &str) -> String {
+    let mut tidy = String::with_capacity(text.len());
+    append_segments(&mut tidy, text);
+    tidy
 }
 
 fn append_segments(canonical: &mut String, text: &str) {
@@ -342,111 +325,6 @@ fn append_segments(canonical: &mut String, text: &str) {
             canonical.push('/');
         }
         canonical.push_str(segment);
-    }
-}
-
-fn classify(inside: &str, engines_end_it: bool) -> Kind {
-    let segments: Vec<&str> = inside.split('/').collect();
-    for (at, segment) in segments.iter().enumerate() {
-        let rest = segments.get(at + 1..).unwrap_or_default();
-        match *segment {
-            "sys" => return classify_sys(rest),
-            "auth" if !rest.is_empty() => return classify_auth(rest),
-            "identity" if at == 0 => return classify_identity(rest),
-            _ if engines_end_it && at > 0 && is_engine_segment(segment) => return Kind::Secret,
-            _ => {}
-        }
-    }
-    Kind::Secret
-}
-
-/// Segments behind which `sys` and `auth` are just names of secrets.
-fn is_engine_segment(segment: &str) -> bool {
-    matches!(
-        segment,
-        "data"
-            | "metadata"
-            | "subkeys"
-            | "delete"
-            | "undelete"
-            | "destroy"
-            | "detailed-metadata"
-            | "creds"
-            | "static-creds"
-            | "roles"
-            | "config"
-            | "keys"
-            | "issue"
-            | "sign"
-    )
-}
-
-fn classify_identity(rest: &[&str]) -> Kind {
-    match rest {
-        // Questions, though some are asked by POST.
-        ["lookup" | "oidc", ..] => Kind::System,
-        _ => Kind::Access,
-    }
-}
-
-fn classify_sys(rest: &[&str]) -> Kind {
-    let tail = |from: usize| {
-        let text = rest.get(from..).unwrap_or_default().join("/");
-        (!text.is_empty()).then_some(text)
-    };
-    match rest {
-        ["leases", "renew", ..] => Kind::LeaseRenew(tail(2)),
-        ["renew", ..] => Kind::LeaseRenew(tail(1)),
-        ["leases", "revoke", ..] => Kind::LeaseRevoke(tail(2)),
-        ["revoke", ..] => Kind::LeaseRevoke(tail(1)),
-        ["leases", "revoke-prefix" | "revoke-force", ..] => {
-            Kind::LeaseRevokePrefix(tail(2).unwrap_or_default())
-        }
-        ["revoke-prefix" | "revoke-force", ..] => {
-            Kind::LeaseRevokePrefix(tail(1).unwrap_or_default())
-        }
-        ["internal", "ui", "mounts", ..] => Kind::UiMounts,
-        [
-            "mounts" | "auth" | "remount" | "policy" | "policies" | "namespaces" | "raw" | "seal",
-            ..,
-        ] => Kind::Access,
-        ["wrapping", ..] => Kind::Wrapping,
-        [
-            "health" | "seal-status" | "init" | "leader" | "unseal" | "generate-root" | "rekey",
-            ..,
-        ] => Kind::Unauthenticated,
-        _ => Kind::System,
-    }
-}
-
-fn classify_auth(rest: &[&str]) -> Kind {
-    let in_path = |from: usize| rest.get(from).map(|text| (*text).to_owned());
-    match rest {
-        ["token", "create" | "create-orphan", ..] => Kind::TokenCreate,
-        ["token", "renew", ..] => Kind::TokenRenew(Named::Token(in_path(2))),
-        ["token", "renew-self", ..] => Kind::TokenRenew(Named::Caller),
-        ["token", "renew-accessor", ..] => Kind::TokenRenew(Named::Accessor(in_path(2))),
-        ["token", "revoke", ..] => Kind::TokenRevoke {
-            named: Named::Token(in_path(2)),
-            orphan: false,
-        },
-        ["token", "revoke-self", ..] => Kind::TokenRevoke {
-            named: Named::Caller,
-            orphan: false,
-        },
-        ["token", "revoke-accessor", ..] => Kind::TokenRevoke {
-            named: Named::Accessor(in_path(2)),
-            orphan: false,
-        },
-        ["token", "revoke-orphan", ..] => Kind::TokenRevoke {
-            named: Named::Token(in_path(2)),
-            orphan: true,
-        },
-        ["token", "lookup" | "lookup-self" | "lookup-accessor", ..] => Kind::TokenLookup,
-        ["token", ..] => Kind::System,
-        // `auth/<mount>/login`, where a mount may have slashes; `login/<user>` behind it.
-        [_, rest @ ..] if rest.contains(&"login") => Kind::Login,
-        _ => Kind::System,
     }
 }
 

@@ -280,7 +280,7 @@ fn a_variable_that_cannot_be_read_is_named() {
         ("VAULT_SRV_LOOKUP", "true"),
         ("VAULT_DISABLE_REDIRECTS", "x"),
         ("BAO_ADDR", "vault.example:8200"),
-        ("VAULT_ADDR", "unix:///run/vault.sock"),
+        ("VAULT_ADDR", "unix://"),
         ("VAULT_ADDR", "https://me:canary@vault.example"),
         ("VAULT_HTTP_PROXY", "http://me:canary@proxy.example"),
         ("VAULT_PROXY_ADDR", "socks5://proxy.example"),
@@ -623,7 +623,9 @@ fn secret_id_variable(config: &Config) -> (&str, Option<&leasehold::secret::Secr
             secret_id: Some(CredentialSource::Env { name, value }),
             ..
         }) => (name, value.as_ref()),
-        other @ (Method::AppRole(_) | Method::TokenFile { .. }) => panic!("{other:?}"),
+        other @ (Method::AppRole(_) | Method::TokenFile { .. } | Method::Kubernetes(_)) => {
+            panic!("{other:?}")
+        }
     }
 }
 

@@ -22,6 +22,7 @@ mod run;
 mod same;
 mod server;
 mod shape;
+mod spellings;
 mod stand;
 mod system;
 mod table;

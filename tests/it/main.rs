@@ -27,4 +27,6 @@ mod telemetry;
 #[cfg(test)]
 mod tidy;
 #[cfg(test)]
+mod upstream;
+#[cfg(test)]
 mod wire;

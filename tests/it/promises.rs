@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use http::header::RETRY_AFTER;
+use leasehold::config::Config;
 use leasehold::dev::{Fault, Options, TokenWish};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -137,7 +138,8 @@ async fn promise_4_a_mint_happens_once() {
         json!({ "role_id": rig.vault.role_id(), "secret_id": secret_id })
     };
     for cut in cuts {
-        let rig = Rig::new().await;
+        let children = |config: &mut Config| config.allow_child_tokens = true;
+        let rig = Rig::with(Options::default(), children).await;
         // So that there is a pooled connection to break.
         rig.get(KV2).await;
         for (method, path, fields) in [

@@ -199,6 +199,15 @@ impl Deref for Rig {
 }
 
 impl Client {
+    /// Somebody who asks the first listener of a Leasehold that reaches its Vault by real connections.
+    pub(crate) fn of(leasehold: &Leasehold) -> Self {
+        Self {
+            front: leasehold.first_front().unwrap(),
+            headers: HeaderMap::new(),
+            tasks: Tasks::new(),
+        }
+    }
+
     /// The same with one more header.
     pub(crate) fn header(&self, name: &str, value: &str) -> Self {
         let mut more = self.clone();
@@ -298,7 +307,7 @@ impl Client {
         })
     }
 
-    async fn text(&self, target: &str) -> String {
+    pub(crate) async fn text(&self, target: &str) -> String {
         let reply = self.raw("GET", target, None).await.unwrap();
         assert_eq!(reply.status, StatusCode::OK, "{target}");
         String::from_utf8(reply.body.to_vec()).unwrap()

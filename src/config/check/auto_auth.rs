@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::super::file::{self, AppRoleConfig, Credentials};
 use super::super::findings::{At, Given, Note, Phase};
 use super::super::load::Strictness;
-use super::super::{AppRole, AutoAuth, CredentialSource, Method, Sink};
+use super::super::{AppRole, AutoAuth, CredentialSource, Kubernetes, Method, Sink};
 use super::{Check, Setting, defaults, named};
 use crate::secret::Secret;
 
@@ -41,8 +41,31 @@ impl Check<'_> {
                 }
                 path.map(|path| Method::TokenFile { path })
             }
+            Credentials::Kubernetes { role, token_path } => self
+                .kubernetes(typed, role.as_ref(), token_path.as_ref())
+                .map(Method::Kubernetes),
             Credentials::Other => None,
         }
+    }
+
+    fn kubernetes(
+        &self,
+        method: &file::Method,
+        role: Option<&Given<String>>,
+        token_path: Option<&Given<String>>,
+    ) -> Option<Kubernetes> {
+        let path = self.path("auto_auth.method.config.token_path", token_path);
+        let Some(role) = role.filter(|role| !role.value.trim().is_empty()) else {
+            let at = role.and_then(|role| role.at).unwrap_or(method.at);
+            let message = "kubernetes needs the name of a role in its config: role = \"app\"";
+            let note = Note::error(Phase::Validate, Some(at), message);
+            self.found.add(note.key("auto_auth.method.config.role"));
+            return None;
+        };
+        Some(Kubernetes {
+            role: role.value.clone(),
+            token_path: path.unwrap_or_else(|| PathBuf::from(defaults::SERVICE_ACCOUNT_TOKEN)),
+        })
     }
 
     fn approle(&self, method: &file::Method, typed: &AppRoleConfig) -> Option<AppRole> {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::Uri;
+use rustls::pki_types::ServerName;
 
 use super::super::address::{Listen, VaultAddress};
 use super::super::file::{self, File};
@@ -18,13 +19,14 @@ impl Check<'_> {
     pub(super) fn vault(&self, typed: &File, listeners: &[(Listener, Option<Listen>)]) -> Vault {
         let block = typed.vault.as_ref();
         let max_connections = block.and_then(|block| block.max_connections.as_ref());
+        let address = self.address(block, typed, listeners);
         Vault {
-            address: self.address(block, typed, listeners),
             namespace: self.namespace(typed),
             tls: self.vault_tls(block),
             timeout: self.timeout(block),
             num_retries: self.num_retries(block),
-            http_proxy: self.http_proxy(block),
+            http_proxy: self.http_proxy(block, &address),
+            address,
             headers: self.overrides.headers.clone(),
             max_conns: self.count(
                 named("vault.max_connections", max_connections),
@@ -92,11 +94,16 @@ impl Check<'_> {
         listeners: &[(Listener, Option<Listen>)],
     ) {
         for (typed, (_, listen)) in typed.listeners.iter().zip(listeners) {
-            let Some(listen) = listen.as_ref().filter(|listen| address.reaches(listen)) else {
-                continue;
+            let socket = typed.address.as_ref().filter(|_| !typed.is_tcp);
+            let (itself, what) = match (listen, socket) {
+                (Some(listen), _) if address.reaches(listen) => (listen.to_string(), "port"),
+                (_, Some(socket)) if address.is_socket_at(&socket.value) => {
+                    (socket.value.clone(), "path")
+                }
+                _ => continue,
             };
             let message = format!(
-                "{} is {:?}, and Leasehold listens on {listen} itself: give one of them another port",
+                "{} is {:?}, and Leasehold listens on {itself} itself: give one of them another {what}",
                 setting.name, address.text
             );
             let place = typed
@@ -178,13 +185,19 @@ impl Check<'_> {
         }
     }
 
-    fn http_proxy(&self, block: Option<&file::Vault>) -> Option<String> {
+    fn http_proxy(&self, block: Option<&file::Vault>, vault: &str) -> Option<String> {
         let typed = block.and_then(|block| block.http_proxy.as_ref());
         let setting = self
             .variable("PROXY_ADDR")
             .or_else(|| self.variable("HTTP_PROXY"))
             .or_else(|| named("vault.http_proxy", typed))
             .filter(|setting| !setting.value.is_empty())?;
+        if vault.starts_with("unix:") {
+            let message = format!("{} has no effect: {vault} is on this machine", setting.name);
+            let note = Note::warning(Phase::Build, setting.at, message);
+            self.found.add(note.key("vault.http_proxy"));
+            return None;
+        }
         match proxy_address(&setting.value) {
             Ok(address) => Some(address),
             Err(message) => {
@@ -209,7 +222,7 @@ impl Check<'_> {
                 "vault.ca_cert",
                 typed(|vault| vault.ca_cert.as_ref()),
             ),
-            ca_pem: self.variable("CACERT_BYTES").map(|pem| pem.value),
+            ca_pem: self.pem("CACERT_BYTES"),
             ca_path: path(
                 ("ca-path", flags.ca_path.as_ref()),
                 "CAPATH",
@@ -222,25 +235,15 @@ impl Check<'_> {
                 "vault.client_cert",
                 typed(|vault| vault.client_cert.as_ref()),
             ),
-            client_cert_pem: self.variable("CLIENT_CERT_BYTES").map(|pem| pem.value),
+            client_cert_pem: self.pem("CLIENT_CERT_BYTES"),
             client_key: path(
                 ("client-key", flags.client_key.as_ref()),
                 "CLIENT_KEY",
                 "vault.client_key",
                 typed(|vault| vault.client_key.as_ref()),
             ),
-            client_key_pem: self
-                .variable("CLIENT_KEY_BYTES")
-                .map(|pem| Secret::new(pem.value)),
-            server_name: self
-                .text(
-                    ("tls-server-name", flags.tls_server_name.as_ref()),
-                    "TLS_SERVER_NAME",
-                    "vault.tls_server_name",
-                    typed(|vault| vault.tls_server_name.as_ref()),
-                )
-                .map(|setting| setting.value)
-                .filter(|name| !name.is_empty()),
+            client_key_pem: self.pem("CLIENT_KEY_BYTES").map(Secret::new),
+            server_name: self.server_name(block),
             danger_skip_verify: self.skip_verify(block),
         };
         let has_cert = tls.client_cert.is_some() || tls.client_cert_pem.is_some();
@@ -259,6 +262,29 @@ impl Check<'_> {
             self.found.add(note.key(format!("vault.{given}")));
         }
         tls
+    }
+
+    /// One that is set but empty is none.
+    fn pem(&self, variable: &str) -> Option<String> {
+        let found = self.variable(variable)?;
+        Some(found.value).filter(|text| !text.trim().is_empty())
+    }
+
+    fn server_name(&self, block: Option<&file::Vault>) -> Option<String> {
+        let typed = block.and_then(|block| block.tls_server_name.as_ref());
+        let flag = ("tls-server-name", self.overrides.tls_server_name.as_ref());
+        let setting = self
+            .text(flag, "TLS_SERVER_NAME", "vault.tls_server_name", typed)
+            .filter(|setting| !setting.value.is_empty())?;
+        if ServerName::try_from(setting.value.as_str()).is_err() {
+            let message = format!(
+                "{:?} is not a host name or an IP address: no port, no scheme",
+                setting.value
+            );
+            self.wrong(&setting, message);
+            return None;
+        }
+        Some(setting.value)
     }
 
     fn skip_verify(&self, block: Option<&file::Vault>) -> bool {

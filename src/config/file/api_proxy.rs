@@ -11,6 +11,7 @@ pub(in super::super) struct ApiProxy {
     pub(in super::super) at: At,
     pub(in super::super) whole: At,
     pub(in super::super) use_auto_auth_token: Option<Given<UseAutoAuthToken>>,
+    pub(in super::super) allow_child_tokens: Option<Given<bool>>,
     /// There is no such block: `cache { use_auto_auth_token }` made it.
     pub(in super::super) from_cache: bool,
 }
@@ -22,6 +23,7 @@ impl ApiProxy {
             at: block.at,
             whole: block.whole,
             use_auto_auth_token: fields.auto_auth_use("use_auto_auth_token"),
+            allow_child_tokens: fields.boolish("allow_child_tokens"),
             from_cache: false,
         };
         fields.others(OTHERS);
@@ -37,6 +39,7 @@ impl ApiProxy {
             at: used.at.unwrap_or(cache.at),
             whole: cache.whole,
             use_auto_auth_token: Some(used),
+            allow_child_tokens: None,
             from_cache: true,
         })
     }

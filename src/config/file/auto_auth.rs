@@ -32,6 +32,10 @@ pub(in super::super) struct Method {
 pub(in super::super) enum Credentials {
     AppRole(Box<AppRoleConfig>),
     TokenFile(Option<Given<String>>),
+    Kubernetes {
+        role: Option<Given<String>>,
+        token_path: Option<Given<String>>,
+    },
     /// A method without a name, or one that this version cannot do.
     Other,
 }
@@ -161,6 +165,10 @@ impl Credentials {
                 secret_id_response_wrapping_path: config.text("secret_id_response_wrapping_path"),
             })),
             "token_file" => Self::TokenFile(config.text("token_file_path")),
+            "kubernetes" => Self::Kubernetes {
+                role: config.text("role"),
+                token_path: config.text("token_path"),
+            },
             name => {
                 refuse(reader, kind.at, "auto_auth.method", unbuilt_method(name));
                 match OTHER_METHODS.iter().find(|(known, _)| *known == name) {
@@ -292,12 +300,12 @@ pub(super) fn kind(
 }
 
 fn unbuilt_method(name: &str) -> String {
-    let built = "this version of Leasehold has approle and token_file";
+    let built = "this version of Leasehold has approle, kubernetes and token_file";
     if OTHER_METHODS.iter().any(|(known, _)| *known == name) {
         return format!("cannot log in by {name:?}: {built}");
     }
     let mut names: Vec<_> = OTHER_METHODS.iter().map(|(known, _)| *known).collect();
-    names.extend(["approle", "token_file"]);
+    names.extend(["approle", "kubernetes", "token_file"]);
     match nearest(name, &names) {
         Some(meant) => format!("no auto-auth method {name:?}; did you mean {meant:?}? {built}"),
         None => format!("no auto-auth method {name:?}: {built}"),
@@ -306,7 +314,6 @@ fn unbuilt_method(name: &str) -> String {
 
 /// The peers' other methods, and the keys of their `config` where they are known for sure.
 const OTHER_METHODS: &[(&str, &[&str])] = &[
-    ("kubernetes", &["role", "token_path"]),
     (
         "jwt",
         &[

@@ -9,6 +9,7 @@
 pub(crate) mod approle;
 pub(crate) mod cloud;
 pub(crate) mod database;
+pub(crate) mod kubernetes;
 pub(crate) mod kv1;
 pub(crate) mod kv2;
 mod kv2_data;
@@ -24,6 +25,7 @@ use tokio::time::Instant;
 use self::approle::AppRole;
 use self::cloud::Cloud;
 use self::database::Database;
+use self::kubernetes::Kubernetes;
 use self::kv1::Kv1;
 use self::kv2::Kv2;
 use self::login::Terms;
@@ -49,6 +51,7 @@ pub(crate) enum Engine {
     Cloud(Cloud),
     AppRole(AppRole),
     Userpass(Userpass),
+    Kubernetes(Kubernetes),
 }
 
 /// One call to an engine.
@@ -80,6 +83,7 @@ impl Engine {
         Some(match kind {
             "approle" => Self::AppRole(AppRole::default()),
             "userpass" => Self::Userpass(Userpass::default()),
+            "kubernetes" => Self::Kubernetes(Kubernetes::default()),
             _ => return None,
         })
     }
@@ -94,6 +98,7 @@ pub(crate) fn handle(engine: &mut Engine, asked: &Asked<'_>) -> Outcome {
         Engine::Cloud(cloud) => cloud.handle(asked),
         Engine::AppRole(approle) => approle.handle(asked),
         Engine::Userpass(userpass) => userpass.handle(asked),
+        Engine::Kubernetes(kubernetes) => kubernetes.handle(asked),
         Engine::System | Engine::Token | Engine::Cubbyhole | Engine::Identity => {
             Err(Refusal::unsupported_path())
         }
@@ -109,6 +114,7 @@ pub(crate) fn exists(engine: &Engine, rest: &str) -> Option<bool> {
         Engine::Transit(transit) => transit.has(rest),
         Engine::AppRole(approle) => approle.has(rest),
         Engine::Userpass(userpass) => userpass.has(rest),
+        Engine::Kubernetes(kubernetes) => kubernetes.has(rest),
         Engine::Cloud(_)
         | Engine::System
         | Engine::Token
@@ -120,7 +126,7 @@ pub(crate) fn exists(engine: &Engine, rest: &str) -> Option<bool> {
 /// May this path be called without a token?
 pub(crate) fn is_login(engine: &Engine, rest: &str) -> bool {
     match engine {
-        Engine::AppRole(_) => rest == "login",
+        Engine::AppRole(_) | Engine::Kubernetes(_) => rest == "login",
         Engine::Userpass(_) => rest.starts_with("login/"),
         _ => false,
     }
@@ -148,6 +154,7 @@ pub(crate) fn login_terms(engine: &Engine, name: &str) -> Option<Terms> {
     match engine {
         Engine::AppRole(approle) => approle.terms(name),
         Engine::Userpass(userpass) => userpass.terms(name),
+        Engine::Kubernetes(kubernetes) => kubernetes.terms(name),
         _ => None,
     }
 }

@@ -115,7 +115,7 @@ impl Mount {
         ]);
         if matches!(
             self.kind.as_str(),
-            "kv" | "approle" | "userpass" | "transit"
+            "kv" | "approle" | "userpass" | "kubernetes" | "transit"
         ) {
             info.insert("deprecation_status".to_owned(), json!("supported"));
         }

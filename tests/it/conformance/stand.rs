@@ -168,6 +168,8 @@ fn config(vault: SocketAddr, way: Way, role_id: &str, secret_id: &str) -> Config
             Way::Auto => UseAutoAuthToken::WhenAbsent,
             Way::Own | Way::Direct => UseAutoAuthToken::Off,
         },
+        // Callers are compared with what a token that may everything may.
+        allow_child_tokens: true,
         cache: Some(Cache::default()),
         // Each scenario has its own mounts, and each is looked up once.
         background: Background {

@@ -4,7 +4,7 @@ use http::StatusCode;
 use leasehold::dev::{Fault, TokenWish};
 use serde_json::{Value, json};
 
-use crate::support::{CREDS, Client, KV2, ROLE, Reply, Rig, leases_of, millis, pass, seconds};
+use crate::support::{CREDS, Client, KV2, Reply, Rig, leases_of, millis, pass, seconds};
 
 /// A lease, its reader, and the one who revokes.
 struct Scene {
@@ -317,32 +317,56 @@ async fn the_parent_of_a_child() {
     }
 }
 
-/// Our own token is revoked through us: one login, and what was made with it is made anew.
+/// Our own token is revoked behind our back: one login, and what was made with it is made anew.
 #[tokio::test(start_paused = true)]
 async fn our_own_token() {
-    for by_accessor in [false, true] {
-        let rig = Rig::with(leases_of(600, 6_000), |_| ()).await;
-        let root = rig.bearing(rig.vault.root_token().expose());
-        let dead = rig.get(CREDS).await.user();
-        let record = rig.vault.log().matching("GET", &format!("/v1/{CREDS}"));
-        let ours = record[0].header("x-vault-token").unwrap().to_owned();
-        let reply = if by_accessor {
-            let looked_up = rig
-                .root("POST", "auth/token/lookup", json!({ "token": ours }))
-                .await;
-            let accessor = json!({ "accessor": looked_up["data"]["accessor"] });
-            root.put("auth/token/revoke-accessor", accessor).await
-        } else {
-            root.put("auth/token/revoke", json!({ "token": ours }))
-                .await
-        };
-        assert_eq!(reply.status, 204, "{}", reply.json());
-        let next = rig.get(CREDS).await;
-        let (user, password) = next.user();
-        assert!(rig.vault.may_log_in(&user, &password));
-        assert_ne!((user, password), dead);
-        assert_eq!(rig.asked("*", "auth/approle/login"), 2);
+    let rig = Rig::with(leases_of(600, 6_000), |_| ()).await;
+    let dead = rig.get(CREDS).await.user();
+    let record = rig.vault.log().matching("GET", &format!("/v1/{CREDS}"));
+    let ours = record[0].header("x-vault-token").unwrap().to_owned();
+    rig.root("PUT", "auth/token/revoke", json!({ "token": ours }))
+        .await;
+    // The first that Vault is asked shows it.
+    rig.get("secret/data/app/other").await;
+    let (user, password) = rig.get(CREDS).await.user();
+    assert!(rig.vault.may_log_in(&user, &password));
+    assert_ne!((user, password), dead);
+    assert_eq!(rig.asked("*", "auth/approle/login"), 2);
+}
+
+/// Through us it is not revoked, whoever asks: all who have no token would be without.
+#[tokio::test(start_paused = true)]
+async fn our_own_token_through_us() {
+    let rig = Rig::with(leases_of(600, 6_000), |_| ()).await;
+    let root = rig.bearing(rig.vault.root_token().expose());
+    let user = rig.get(CREDS).await.user();
+    let record = rig.vault.log().matching("GET", &format!("/v1/{CREDS}"));
+    let ours = record[0].header("x-vault-token").unwrap().to_owned();
+    let looked_up = rig
+        .root("POST", "auth/token/lookup", json!({ "token": ours }))
+        .await;
+    let accessor = json!({ "accessor": looked_up["data"]["accessor"] });
+    for (path, fields) in [
+        ("auth/token/revoke", json!({ "token": ours })),
+        ("auth/token/revoke-orphan", json!({ "token": ours })),
+        ("auth/token/revoke-accessor", accessor),
+        ("sys/leases/revoke-prefix/auth/approle", Value::Null),
+        ("sys/leases/revoke-force/auth", Value::Null),
+    ] {
+        let reply = root.put(path, fields).await;
+        assert_eq!(reply.status, 403, "{path}");
+        assert!(
+            reply
+                .at("/errors/0")
+                .contains("not revoked through Leasehold")
+        );
     }
+    assert_eq!(
+        rig.put("auth/token/revoke-self", Value::Null).await.status,
+        403
+    );
+    assert_eq!(rig.get(CREDS).await.user(), user);
+    assert_eq!(rig.asked("*", "auth/approle/login"), 1);
 }
 
 /// Tokens of one auth method are revoked by the path of their logins.
@@ -350,14 +374,16 @@ async fn our_own_token() {
 async fn all_logins_of_a_method() {
     let rig = Rig::with(leases_of(600, 6_000), |_| ()).await;
     let root = rig.bearing(rig.vault.root_token().expose());
-    rig.get(CREDS).await;
+    let stranger = rig.stranger().await;
+    let theirs = stranger.get(CREDS).await.user();
     let reply = root
-        .put("sys/leases/revoke-prefix/auth/approle", Value::Null)
+        .put("sys/leases/revoke-prefix/auth/token", Value::Null)
         .await;
     assert!(reply.status.is_success(), "{}", reply.json());
-    let (user, password) = rig.get(CREDS).await.user();
-    assert!(rig.vault.may_log_in(&user, &password));
-    assert_eq!(rig.vault.live_credentials(ROLE), 1);
+    assert_eq!(stranger.get(CREDS).await.status, StatusCode::FORBIDDEN);
+    assert!(!rig.vault.may_log_in(&theirs.0, &theirs.1));
+    let ours = rig.get(CREDS).await.user();
+    assert!(rig.vault.may_log_in(&ours.0, &ours.1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -77,10 +77,10 @@ async fn what_it_cannot_start_with_ends_it_with_1() {
         (sink(&directory), &["this is a directory"]),
         (
             format!(
-                "auto_auth {{\n  method \"kubernetes\" {{ config = {{ role = \"x\" }} }}\n}}\n{proxy}{}",
+                "auto_auth {{\n  method \"jwt\" {{ config = {{ role = \"x\" }} }}\n}}\n{proxy}{}",
                 listener("127.0.0.1:0", "")
             ),
-            &["wrong.hcl:2:", "kubernetes"],
+            &["wrong.hcl:2:", "jwt", "kubernetes"],
         ),
         (
             format!(

@@ -1,5 +1,6 @@
 //! Unix sockets: where, whose, and for whom.
 
+use super::super::super::address::LONGEST_SOCKET;
 use super::super::super::file;
 use super::super::super::findings::{At, Given, Note, Phase};
 use super::super::super::socket::{Activation, AllowedPeers, Principal, UnixSocket};
@@ -35,10 +36,10 @@ impl Check<'_> {
                 "this version of Leasehold has no address templates: write the path".to_owned(),
             );
         }
-        if address.len() > LONGEST {
+        if address.len() > LONGEST_SOCKET {
             let length = address.len();
             return refuse(format!(
-                "the address has {length} bytes, and a socket's path has {LONGEST} at most: choose a shorter one"
+                "the address has {length} bytes, and a socket's path has {LONGEST_SOCKET} at most: choose a shorter one"
             ));
         }
         if address.contains('\0') || address == "@" || address.ends_with('/') {
@@ -152,5 +153,3 @@ impl Check<'_> {
 const MODE: u32 = 0o600;
 /// A group is named so that it can connect.
 const GROUP_MODE: u32 = 0o660;
-/// `sun_path` of unix(7), less the NUL at its end.
-const LONGEST: usize = 107;
