@@ -123,6 +123,17 @@ listener "tcp" {
   #}
 }
 
+# For callers on this machine, and only those whom the socket's mode and the lists let in. The address is a path, "@name" (abstract),
+# "systemd" or "systemd:NAME" (a socket that systemd passes); the mode is 0600 unless given, 0660 with a socket_group.
+# listener "unix" {
+# address      = "/run/leasehold/vault.sock"
+# socket_mode  = "0660"
+# socket_user  = "leasehold"
+# socket_group = "app"
+# allowed_uids = [1000, "app"]
+# allowed_gids = ["app"]
+# }
+
 # The most that Leasehold itself asks of Vault (logins, renewals, replacements): calls per second, and at once.
 #background {
 #  rate  = 10

@@ -8,7 +8,6 @@ mod pid_file;
 mod run;
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,11 +18,11 @@ use tower::ServiceExt;
 use crate::admin::{Admin, Ids, ListenerStatus, Powers, Recent};
 use crate::auth::AutoAuth;
 use crate::cache::{Cache, Certainty, Ingredients};
-use crate::config::Config;
+use crate::config::{Config, Passed};
 use crate::error::{Error, Kind, Result, Side};
 use crate::lease::{Scheduler, VaultRenewals};
 use crate::proxy::{self, Front, Inject, Inner, Lent, Rules, Watch};
-use crate::server::{Bound, Connections, Limits};
+use crate::server::{Activated, Address, Bound, Connections, Limits};
 use crate::sink::Sink;
 use crate::tasks::Tasks;
 use crate::telemetry::Metrics;
@@ -44,7 +43,7 @@ pub struct Leasehold {
     scheduler: Option<Scheduler>,
     sinks: Vec<Sink>,
     fronts: Vec<Front>,
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<Address>,
     quit: CancellationToken,
 }
 
@@ -65,9 +64,18 @@ impl Leasehold {
     /// # Errors
     /// `Bind` for a listener, `File` for a sink or a TLS file.
     pub async fn start(config: Config) -> Result<Self> {
+        Self::start_on(config, Passed::default()).await
+    }
+
+    /// As `start`, with sockets that were passed to this process, for the listeners that ask for them.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub async fn start_on(config: Config, passed: Passed) -> Result<Self> {
         let metrics = Metrics::new();
         let upstream = Upstream::new(&config.vault, &config.background, metrics.clone())?;
-        Self::start_with(config, upstream, metrics).await
+        // Boxed: what starting takes would stay part of every caller's future.
+        Box::pin(Self::start_with(config, passed, upstream, metrics)).await
     }
 
     /// As `start`, with connections to Vault that `way` makes.
@@ -77,13 +85,32 @@ impl Leasehold {
     pub async fn start_over(way: Way, config: Config) -> Result<Self> {
         let metrics = Metrics::new();
         let upstream = Upstream::over(way, &config.vault, &config.background, metrics.clone())?;
-        Self::start_with(config, upstream, metrics).await
+        Box::pin(Self::start_with(
+            config,
+            Passed::default(),
+            upstream,
+            metrics,
+        ))
+        .await
     }
 
-    async fn start_with(config: Config, upstream: Upstream, metrics: Metrics) -> Result<Self> {
+    async fn start_with(
+        config: Config,
+        passed: Passed,
+        upstream: Upstream,
+        metrics: Metrics,
+    ) -> Result<Self> {
+        let mut activated = Activated::new(passed, &config.listeners);
         let mut bound = Vec::new();
         for listener in &config.listeners {
-            bound.push(Bound::bind(&listener.address).await?);
+            bound.push(Bound::open(listener, &mut activated, &metrics).await?);
+        }
+        if activated.left() > 0 {
+            tracing::warn!(
+                sockets = activated.left(),
+                "no listener takes what systemd passed, and callers there get no answer: give one the \
+                 address \"systemd\""
+            );
         }
         let sinks = config
             .auto_auth
@@ -94,7 +121,7 @@ impl Leasehold {
         }
         let config = Arc::new(config);
         let mut leasehold = Self::without_listeners(config, upstream, metrics);
-        let addresses = bound.iter().map(Bound::local_addr).collect();
+        let addresses = bound.iter().map(|bound| bound.address().clone()).collect();
         leasehold.serve(bound, addresses);
         Ok(leasehold)
     }
@@ -139,7 +166,7 @@ impl Leasehold {
     }
 
     /// Builds each listener's stack over the one cache, and lets callers in.
-    fn serve(&mut self, bound: Vec<Bound>, addresses: Vec<SocketAddr>) {
+    fn serve(&mut self, bound: Vec<Bound>, addresses: Vec<Address>) {
         self.addresses = addresses;
         let (inner, cache) = self.inner();
         let open = Connections::default();
@@ -238,7 +265,7 @@ impl Leasehold {
     }
 
     /// Where it listens; a port 0 of the configuration is the real one here.
-    pub fn addresses(&self) -> &[SocketAddr] {
+    pub fn addresses(&self) -> &[Address] {
         &self.addresses
     }
 

@@ -6,21 +6,25 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::pid_file::PidFile;
 use super::{Ending, Leasehold};
-use crate::config::Config;
+use crate::config::{Config, Passed};
 use crate::error::{Error, Kind, Result};
 
 /// Runs until a signal, `quit`, `exit_after_auth` or a fatal error ends it; a second signal ends it at once.
 ///
-/// `started` is told once everything listens.
+/// `passed` are the sockets that came with the process; `started` is told once everything listens.
 ///
 /// # Errors
 /// What keeps it from starting, and what made it give up.
-pub async fn run(config: Config, started: impl FnOnce(&Leasehold)) -> Result<ExitCode> {
+pub async fn run(
+    config: Config,
+    passed: Passed,
+    started: impl FnOnce(&Leasehold),
+) -> Result<ExitCode> {
     let mut signals = Signals::listen()?;
     introduce(&config);
     let pid_file = config.pid_file.clone();
     let leasehold = tokio::select! {
-        started = Leasehold::start(config) => started?,
+        started = Leasehold::start_on(config, passed) => started?,
         name = signals.next() => {
             tracing::info!(signal = name, "stopped before everything had started");
             return Ok(ExitCode::SUCCESS);

@@ -9,11 +9,12 @@ use super::run::{block_on, finish};
 use super::say;
 use crate::app;
 use crate::config::{
-    AppRole, AutoAuth, Cache, Config, CredentialSource, Listener, Log, Method, UseAutoAuthToken,
-    Vault, parse_duration, parse_level,
+    AppRole, AutoAuth, Cache, Config, CredentialSource, Listener, Log, Method, Passed,
+    UseAutoAuthToken, Vault, parse_duration, parse_level,
 };
 use crate::dev::{DevVault, Options};
 use crate::error::{Error, Kind, Result};
+use crate::server::Address;
 use crate::tasks::Tasks;
 use crate::telemetry;
 
@@ -40,9 +41,9 @@ async fn serve(vault_port: u16, port: u16, options: Options, log: Log) -> Result
         .await;
     let vault_address = listening.map_err(|error| on_port(error, "-vault-port"))?;
     let config = config(&vault, vault_address, port, log);
-    let outcome = app::run(config, |leasehold| {
-        for address in leasehold.addresses() {
-            say(introduction(vault_address, *address, &vault));
+    let outcome = app::run(config, Passed::default(), |leasehold| {
+        for address in leasehold.addresses().iter().filter_map(Address::tcp) {
+            say(introduction(vault_address, address, &vault));
         }
     })
     .await;

@@ -54,7 +54,8 @@ fn serve(loaded: Loaded) -> ExitCode {
     } else {
         report(&findings);
     }
-    let outcome = block_on(config.worker_threads, app::run(config, |_| {}));
+    let passed = config::passed(&Environment);
+    let outcome = block_on(config.worker_threads, app::run(config, passed, |_| {}));
     finish(outcome, &log)
 }
 

@@ -208,7 +208,7 @@ fn is_loopback(host: &str) -> bool {
 }
 
 /// `sun_path` of Linux (unix(7)), without the zero at its end.
-const LONGEST_SOCKET: usize = 107;
+pub(super) const LONGEST_SOCKET: usize = 107;
 
 /// 127.0.0.1 does not reach 127.0.0.2; `localhost` may be anything.
 fn different_loopbacks(a: &str, b: &str) -> bool {

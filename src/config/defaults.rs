@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    Background, Cache, Config, Leases, Listener, Log, LogLevel, StaticSecrets, UseAutoAuthToken,
-    Vault, VaultTls,
+    Background, Cache, Config, Leases, Listener, Log, LogLevel, Socket, StaticSecrets,
+    UseAutoAuthToken, Vault, VaultTls,
 };
 
 pub(super) const ADDRESS: &str = "https://127.0.0.1:8200";
@@ -64,6 +64,8 @@ impl Default for Listener {
     fn default() -> Self {
         Self {
             address: LISTEN.to_owned(),
+            socket: Socket::Tcp,
+            systemd: None,
             metrics_only: false,
             enable_quit: false,
             require_request_header: false,

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::units::{format_duration, format_size};
 use super::{
     AppRole, AutoAuth, Cache, Config, CredentialSource, Listener, LogLevel, Method, PathMode,
-    PathRule, Product, Sink, UseAutoAuthToken, Vault,
+    PathRule, Principal, Product, Sink, Socket, UnixSocket, UseAutoAuthToken, Vault,
 };
 
 /// As JSON that is itself a configuration with the same effect.
@@ -186,7 +186,7 @@ fn listener(listener: &Listener, product: Product) -> Value {
         Product::Agent => "agent_api",
         Product::Proxy => "proxy_api",
     };
-    json!({
+    let mut shown = json!({
         "type": "tcp",
         "address": listener.address,
         "tls_disable": true,
@@ -196,7 +196,46 @@ fn listener(listener: &Listener, product: Product) -> Value {
         "http_read_header_timeout": duration(listener.header_timeout),
         "http_idle_timeout": duration(listener.idle_timeout),
         "max_connections": listener.max_connections,
-    })
+    });
+    if let (Value::Object(shown), Socket::Unix(socket)) = (&mut shown, &listener.socket) {
+        let has_file = listener.systemd.is_none() && !listener.address.starts_with('@');
+        unix(shown, socket, has_file);
+    }
+    shown
+}
+
+fn unix(shown: &mut Map<String, Value>, socket: &UnixSocket, has_file: bool) {
+    let mut put = |key: &str, value: Value| shown.insert(key.to_owned(), value);
+    put("type", json!("unix"));
+    if has_file {
+        put("socket_mode", json!(format!("0{:o}", socket.mode)));
+    }
+    for (key, principal) in [
+        ("socket_user", &socket.user),
+        ("socket_group", &socket.group),
+    ] {
+        if let Some(principal) = principal {
+            put(key, json!(principal.to_string()));
+        }
+    }
+    let Some(allowed) = &socket.allowed else {
+        return;
+    };
+    for (key, principals) in [
+        ("allowed_uids", &allowed.uids),
+        ("allowed_gids", &allowed.gids),
+    ] {
+        if !principals.is_empty() {
+            put(key, principals.iter().map(shown_principal).collect());
+        }
+    }
+}
+
+fn shown_principal(principal: &Principal) -> Value {
+    match principal {
+        Principal::Id(id) => json!(id),
+        Principal::Name(name) => json!(name),
+    }
 }
 
 fn cache(cache: &Cache) -> Value {
@@ -284,7 +323,7 @@ fn block(text: &mut String, members: &Map<String, Value>, depth: usize) {
     let indent = "  ".repeat(depth);
     let (blocks, values): (Vec<_>, Vec<_>) = members
         .iter()
-        .partition(|(_, value)| value.is_object() || value.is_array());
+        .partition(|(_, value)| value.is_object() || is_of_blocks(value));
     let width = values.iter().map(|(key, _)| key.len()).max().unwrap_or(0);
     for (key, value) in values {
         text.push_str(&format!("{indent}{key:width$} = {value}\n"));
@@ -303,6 +342,12 @@ fn block(text: &mut String, members: &Map<String, Value>, depth: usize) {
             text.push_str(&format!("{indent}}}\n"));
         }
     }
+}
+
+fn is_of_blocks(value: &Value) -> bool {
+    value
+        .as_array()
+        .is_some_and(|values| values.iter().all(Value::is_object))
 }
 
 /// `listener "tcp"` for a `type`, `path "glob"` for the one member.

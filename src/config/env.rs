@@ -1,6 +1,9 @@
 //! The environment: the only place that reads the process's, and where tests put their own.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+
+use listenfd::ListenFd;
 
 /// Where variables come from.
 pub trait Vars {
@@ -27,6 +30,49 @@ impl Vars for BTreeMap<String, String> {
 impl Vars for HashMap<String, String> {
     fn var(&self, name: &str) -> Option<String> {
         self.get(name).cloned()
+    }
+}
+
+/// The sockets that whoever started this process has passed to it, as systemd does (sd_listen_fds(3)).
+pub struct Passed {
+    pub sockets: ListenFd,
+    /// By the sockets' order; shorter where nobody named them.
+    pub names: Vec<String>,
+}
+
+impl Default for Passed {
+    fn default() -> Self {
+        Self {
+            sockets: ListenFd::empty(),
+            names: Vec::new(),
+        }
+    }
+}
+
+impl fmt::Debug for Passed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Passed")
+            .field("names", &self.names)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Called once and before other threads are there: it takes the variables away, so that they are passed on to
+/// nobody.
+pub fn passed(vars: &dyn Vars) -> Passed {
+    let of_this_process = vars
+        .var("LISTEN_PID")
+        .is_some_and(|pid| pid == std::process::id().to_string());
+    let count = vars
+        .var("LISTEN_FDS")
+        .and_then(|count| count.parse::<u16>().ok());
+    if !of_this_process || count.is_none() {
+        return Passed::default();
+    }
+    let names = vars.var("LISTEN_FDNAMES").unwrap_or_default();
+    Passed {
+        sockets: ListenFd::from_env(),
+        names: names.split(':').map(str::to_owned).collect(),
     }
 }
 

@@ -16,6 +16,7 @@ mod forms;
 mod load;
 mod merge;
 mod read;
+mod socket;
 mod source;
 mod units;
 mod validate;
@@ -25,10 +26,11 @@ use std::time::Duration;
 
 pub use check::parse_level;
 pub use effective::render_effective;
-pub use env::{Environment, Vars};
+pub use env::{Environment, Passed, Vars, passed};
 pub use excerpt::render_text;
 pub use findings::{Finding, Severity};
 pub use load::{Loaded, Overrides, Product, Report, Strictness, load};
+pub use socket::{Activation, AllowedPeers, Principal, Socket, UnixSocket};
 pub use units::parse_duration;
 
 use crate::secret::Secret;
@@ -219,11 +221,14 @@ pub enum PathMode {
     Leased,
 }
 
-/// A TCP listener without TLS.
+/// A listener without TLS.
 #[derive(Debug, Clone)]
 pub struct Listener {
-    /// `host:port`; port 0 takes a free one.
+    /// `host:port` (port 0 takes a free one), or a Unix socket's path or `@name`.
     pub address: String,
+    pub socket: Socket,
+    /// The socket is one that systemd passes, in place of the address.
+    pub systemd: Option<Activation>,
     pub metrics_only: bool,
     pub enable_quit: bool,
     /// 412 unless `X-Vault-Request: true`, control endpoints included.

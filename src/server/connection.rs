@@ -49,8 +49,14 @@ impl Drop for Counted {
 }
 
 /// Serves one connection until the peer, a timeout or the end of the tasks ends it.
-pub(super) async fn serve<T, S, B>(stream: T, service: S, limits: Limits, tasks: Tasks)
-where
+/// With a `refusal` each request is answered with 403 and that, and never reaches the service.
+pub(super) async fn serve<T, S, B>(
+    stream: T,
+    service: S,
+    limits: Limits,
+    tasks: Tasks,
+    refusal: Option<Bytes>,
+) where
     T: AsyncRead + AsyncWrite + Unpin,
     S: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone,
     B: Body<Data = Bytes> + 'static,
@@ -58,7 +64,7 @@ where
 {
     let line = Arc::new(Line::new());
     let wire = TokioIo::new(Wire::new(stream, Arc::clone(&line)));
-    let guard = Guard::new(service, Arc::clone(&line));
+    let guard = Guard::new(service, Arc::clone(&line), refusal);
     let mut connection = pin!(http(&limits).serve_connection(wire, guard));
     let mut clock = pin!(Clock::new(limits, Arc::clone(&line)));
     let mut stopping = pin!(tasks.stopping());
@@ -204,7 +210,7 @@ mod tests {
                 idle_timeout: Duration::from_secs(300),
                 ..Limits::default()
             };
-            let serving = serve(theirs, service, limits, tasks.clone());
+            let serving = serve(theirs, service, limits, tasks.clone(), None);
             let closed = tasks.spawn("connection", async move {
                 serving.await;
                 Instant::now()

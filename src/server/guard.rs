@@ -25,13 +25,16 @@ pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub(super) struct Guard<S> {
     service: RefCell<S>,
     line: Arc<Line>,
+    /// Every request of this connection is answered with 403 and this.
+    refusal: Option<Bytes>,
 }
 
 impl<S> Guard<S> {
-    pub(super) fn new(service: S, line: Arc<Line>) -> Self {
+    pub(super) fn new(service: S, line: Arc<Line>, refusal: Option<Bytes>) -> Self {
         Self {
             service: RefCell::new(service),
             line,
+            refusal,
         }
     }
 }
@@ -48,10 +51,13 @@ where
 
     fn call(&self, request: Request<Incoming>) -> Answering<S> {
         let (running, clear) = self.line.begin();
-        let refusal = if !clear {
-            Some((StatusCode::BAD_REQUEST, UNCLEAR))
+        let fixed = |text: &'static str| Bytes::from_static(text.as_bytes());
+        let refusal = if let Some(reason) = &self.refusal {
+            Some((StatusCode::FORBIDDEN, reason.clone()))
+        } else if !clear {
+            Some((StatusCode::BAD_REQUEST, fixed(UNCLEAR)))
         } else if request.method() == Method::CONNECT {
-            Some((StatusCode::METHOD_NOT_ALLOWED, NO_TUNNELS))
+            Some((StatusCode::METHOD_NOT_ALLOWED, fixed(NO_TUNNELS)))
         } else {
             None
         };
@@ -86,7 +92,7 @@ pin_project! {
     where
         S: tower::Service<Request<Incoming>>,
     {
-        Refused { status: StatusCode, reason: &'static str },
+        Refused { status: StatusCode, reason: Bytes },
         Called { #[pin] future: S::Future },
     }
 }
@@ -101,7 +107,7 @@ where
         let this = self.project();
         let mut response = match this.answer.project() {
             AnswerProjected::Refused { status, reason } => {
-                refusal(*status, reason).map(Either::Right)
+                refusal(*status, reason.clone()).map(Either::Right)
             }
             AnswerProjected::Called { future } => match ready!(future.poll(cx)) {
                 Ok(response) => response.map(Either::Left),
@@ -156,8 +162,8 @@ impl<B> fmt::Debug for Answered<B> {
     }
 }
 
-fn refusal(status: StatusCode, reason: &'static str) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from_static(reason.as_bytes())));
+fn refusal(status: StatusCode, reason: Bytes) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(reason));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

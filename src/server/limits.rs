@@ -17,6 +17,17 @@ pub struct Limits {
     pub max_header_bytes: usize,
 }
 
+impl Limits {
+    /// Of a connection whose requests are all refused: it is told so, and not waited for.
+    pub(super) fn for_refused(self) -> Self {
+        Self {
+            header_timeout: self.header_timeout.min(BRIEFLY),
+            idle_timeout: self.idle_timeout.min(BRIEFLY),
+            ..self
+        }
+    }
+}
+
 impl From<&config::Listener> for Limits {
     fn from(listener: &config::Listener) -> Self {
         Self {
@@ -38,3 +49,5 @@ impl Default for Limits {
         }
     }
 }
+
+const BRIEFLY: Duration = Duration::from_secs(2);

@@ -1,8 +1,11 @@
 //! A bound socket, and the loop that accepts from it.
 
 use std::convert::Infallible;
+use std::fmt;
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,60 +13,157 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
-use nix::errno::Errno;
-use tokio::net::{TcpListener, TcpStream, lookup_host};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::activated::Activated;
 use super::connection::{self, Connections};
 use super::guard::BoxError;
 use super::limits::Limits;
+use super::peer::Peers;
+use super::unix::SocketFile;
+use super::{tcp, unix};
 use crate::backoff::Backoff;
+use crate::config;
 use crate::error::{Error, Kind, Result};
 use crate::tasks::Tasks;
+use crate::telemetry::Metrics;
 
 /// A socket that is bound and accepts nobody yet: all listeners are bound before any is served, so that
 /// a taken port is found before anything has happened.
 #[derive(Debug)]
 pub struct Bound {
-    listener: TcpListener,
-    address: SocketAddr,
+    socket: Socket,
+    address: Address,
+}
+
+#[derive(Debug)]
+enum Socket {
+    Tcp(TcpListener),
+    Unix(UnixDoor),
+}
+
+#[derive(Debug)]
+struct UnixDoor {
+    listener: UnixListener,
+    /// `None`: whoever can connect may come in.
+    peers: Option<Peers>,
+    /// Only held, to be removed when nobody new is let in any more.
+    _file: Option<SocketFile>,
+}
+
+/// Where a bound socket is found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// As bound: a port 0 of the configuration is the real one here.
+    Tcp(SocketAddr),
+    /// A path, or an abstract name that starts with `@`.
+    Unix(PathBuf),
+}
+
+impl Address {
+    /// Of a TCP listener.
+    pub fn tcp(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(address) => Some(*address),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
+/// As in `VAULT_ADDR`, which takes `unix://` and a path.
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix://{}", path.display()),
+        }
+    }
 }
 
 impl Bound {
+    /// Binds what the configuration says, or takes it from what systemd has passed.
+    ///
+    /// # Errors
+    /// `Kind::Bind`, naming the address and what can be done.
+    pub async fn open(
+        listener: &config::Listener,
+        activated: &mut Activated,
+        metrics: &Metrics,
+    ) -> Result<Self> {
+        let settings = match (&listener.socket, &listener.systemd) {
+            (config::Socket::Tcp, None) => return Self::bind(&listener.address).await,
+            (config::Socket::Tcp, Some(which)) => {
+                return Self::taken_tcp(activated.tcp(which)?).map_err(|e| unusable(listener, &e));
+            }
+            (config::Socket::Unix(settings), _) => settings,
+        };
+        let allowed = settings.allowed.as_ref();
+        let peers = allowed.map(|allowed| Peers::of(allowed, metrics.clone()));
+        let mut bound = match &listener.systemd {
+            None => Self::bind_unix(&listener.address, settings).await?,
+            Some(which) => {
+                Self::taken_unix(activated.unix(which)?).map_err(|e| unusable(listener, &e))?
+            }
+        };
+        if let Socket::Unix(door) = &mut bound.socket {
+            door.peers = peers.transpose()?;
+        }
+        Ok(bound)
+    }
+
     /// Binds `host:port`; port 0 takes a free one. Of a name's addresses an IPv4 one goes first, and `[::]`,
     /// every interface, is every IPv4 one where the system has no IPv6.
     ///
     /// # Errors
     /// `Kind::Bind`, naming the address and what can be done.
     pub async fn bind(address: &str) -> Result<Self> {
-        let error = match Self::bind_first(address).await {
-            Ok(bound) => return Ok(bound),
-            Err(error) => error,
-        };
-        let Some(without_ipv6) = without_ipv6(address, &error) else {
-            return Err(explain(address, &error));
-        };
-        tracing::info!(
-            asked = address,
-            address = without_ipv6,
-            "the system has no IPv6: this listener takes IPv4 alone"
-        );
-        let bound = Self::bind_first(&without_ipv6).await;
-        bound.map_err(|error| explain(&without_ipv6, &error))
+        let (listener, address) = tcp::bind(address).await?;
+        Ok(Self {
+            socket: Socket::Tcp(listener),
+            address: Address::Tcp(address),
+        })
     }
 
-    async fn bind_first(address: &str) -> io::Result<Self> {
-        let mut addresses: Vec<SocketAddr> = lookup_host(address).await?.collect();
-        addresses.sort_by_key(SocketAddr::is_ipv6);
-        let listener = TcpListener::bind(addresses.as_slice()).await?;
+    async fn bind_unix(address: &str, settings: &config::UnixSocket) -> Result<Self> {
+        let (listener, file) = unix::bind(address, settings).await?;
+        Ok(Self::unix(listener, file, PathBuf::from(address)))
+    }
+
+    fn unix(listener: UnixListener, file: Option<SocketFile>, path: PathBuf) -> Self {
+        Self {
+            socket: Socket::Unix(UnixDoor {
+                listener,
+                peers: None,
+                _file: file,
+            }),
+            address: Address::Unix(path),
+        }
+    }
+
+    fn taken_tcp(listener: std::net::TcpListener) -> io::Result<Self> {
+        let address = Address::Tcp(listener.local_addr()?);
+        let socket = Socket::Tcp(TcpListener::from_std(listener)?);
+        Ok(Self { socket, address })
+    }
+
+    /// Its file is systemd's, and stays.
+    fn taken_unix(listener: std::os::unix::net::UnixListener) -> io::Result<Self> {
+        let listener = UnixListener::from_std(listener)?;
         let address = listener.local_addr()?;
-        Ok(Self { listener, address })
+        let path = match (address.as_pathname(), address.as_abstract_name()) {
+            (Some(path), _) => path.to_owned(),
+            (None, Some(name)) => PathBuf::from(format!("@{}", String::from_utf8_lossy(name))),
+            (None, None) => PathBuf::from("(unnamed)"),
+        };
+        Ok(Self::unix(listener, None, path))
     }
 
-    pub fn local_addr(&self) -> SocketAddr {
-        self.address
+    pub fn address(&self) -> &Address {
+        &self.address
     }
 
     /// Serves callers until the tasks are stopping. Then nobody new is let in, idle connections are
@@ -86,66 +186,153 @@ impl Bound {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let all = tasks.clone();
-        tasks.spawn("listener", async move {
-            let places = Arc::new(Semaphore::new(limits.max_connections.max(1)));
-            let accepting = async {
-                let mut told = None;
-                loop {
-                    let Some(place) = self.place(&places, &mut told, limits).await else {
-                        return;
-                    };
-                    let stream = self.accept().await;
-                    let held = (place, open.enter());
-                    let serving = connection::serve(stream, service.clone(), limits, all.clone());
-                    all.spawn("connection", async move {
-                        let _held = held;
-                        serving.await;
-                    });
-                }
-            };
-            tokio::select! {
-                () = accepting => {}
-                () = all.stopping() => {}
+        let door = Door {
+            service,
+            limits,
+            tasks: tasks.clone(),
+            open,
+            address: self.address,
+            places: Arc::new(Semaphore::new(limits.max_connections.max(1))),
+            refused: Arc::new(Semaphore::new(REFUSED_AT_ONCE)),
+        };
+        match self.socket {
+            Socket::Tcp(listener) => tasks.spawn("listener", door.keep(listener)),
+            Socket::Unix(listener) => tasks.spawn("listener", door.keep(listener)),
+        }
+    }
+}
+
+/// A kind of socket. Each has a loop and connections of its own type, so that one kind's reads and
+/// writes cost nothing for the sake of another.
+trait Listen: Send + Sync + 'static {
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    fn next(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+
+    /// What to answer to who is at the other end, when that is not who may come in.
+    fn refusal(&self, stream: &Self::Stream) -> Option<Bytes>;
+}
+
+impl Listen for TcpListener {
+    type Stream = TcpStream;
+
+    async fn next(&self) -> io::Result<TcpStream> {
+        let (stream, _) = self.accept().await?;
+        // Answers are written whole: waiting to fill a packet would only delay them. A socket that
+        // refuses this has been closed already, which its serving will find.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY was refused");
+        }
+        Ok(stream)
+    }
+
+    fn refusal(&self, _: &TcpStream) -> Option<Bytes> {
+        None
+    }
+}
+
+impl Listen for UnixDoor {
+    type Stream = UnixStream;
+
+    async fn next(&self) -> io::Result<UnixStream> {
+        self.listener.accept().await.map(|(stream, _)| stream)
+    }
+
+    fn refusal(&self, stream: &UnixStream) -> Option<Bytes> {
+        self.peers.as_ref()?.refusal(stream)
+    }
+}
+
+/// One listener's way in.
+struct Door<S> {
+    service: S,
+    limits: Limits,
+    tasks: Tasks,
+    open: Connections,
+    address: Address,
+    places: Arc<Semaphore>,
+    /// Who may not come in takes none of the places: these few are for saying so.
+    refused: Arc<Semaphore>,
+}
+
+impl<S, B> Door<S>
+where
+    S: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    S::Future: Send + 'static,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    async fn keep<L: Listen>(self, listener: L) {
+        let accepting = async {
+            let mut told = None;
+            while let Some(place) = self.place(&mut told).await {
+                let stream = self.accept(&listener).await;
+                let refusal = listener.refusal(&stream);
+                let held = match &refusal {
+                    None => (place, self.open.enter()),
+                    Some(_) => match Arc::clone(&self.refused).try_acquire_owned() {
+                        Ok(place) => (place, self.open.enter()),
+                        Err(_) => continue,
+                    },
+                };
+                let serving = self.welcome(stream, refusal);
+                self.tasks.spawn("connection", async move {
+                    let _held = held;
+                    serving.await;
+                });
             }
-        })
+        };
+        tokio::select! {
+            () = accepting => {}
+            () = self.tasks.stopping() => {}
+        }
+    }
+
+    /// From the accepted stream to the end of its connection, in a task of its own: whatever has to be said
+    /// before the first request is said here, and holds up nobody else.
+    fn welcome<T>(
+        &self,
+        stream: T,
+        refusal: Option<Bytes>,
+    ) -> impl Future<Output = ()> + Send + use<T, S, B>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let limits = match &refusal {
+            None => self.limits,
+            Some(_) => self.limits.for_refused(),
+        };
+        let service = self.service.clone();
+        connection::serve(stream, service, limits, self.tasks.clone(), refusal)
     }
 
     /// A place for the next caller. Who finds none waits in the system's queue, and the log says so once a minute.
-    async fn place(
-        &self,
-        places: &Arc<Semaphore>,
-        told: &mut Option<Instant>,
-        limits: Limits,
-    ) -> Option<OwnedSemaphorePermit> {
-        if let Ok(place) = Arc::clone(places).try_acquire_owned() {
+    async fn place(&self, told: &mut Option<Instant>) -> Option<OwnedSemaphorePermit> {
+        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
             return Some(place);
         }
         if told.is_none_or(|at| at.elapsed() >= BETWEEN_LINES) {
             *told = Some(Instant::now());
             tracing::warn!(
                 address = %self.address,
-                max_connections = limits.max_connections,
+                max_connections = self.limits.max_connections,
                 "all connections of this listener are taken; more callers wait until one closes"
             );
         }
-        Arc::clone(places).acquire_owned().await.ok()
+        Arc::clone(&self.places).acquire_owned().await.ok()
     }
 
     /// The next caller. Failures are waited out: the process may be out of descriptors for a moment,
     /// and a listener that ends is worse than one that pauses.
-    async fn accept(&self) -> TcpStream {
+    async fn accept<L: Listen>(&self, listener: &L) -> L::Stream {
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
         loop {
-            match self.listener.accept().await {
-                Ok((stream, _)) => {
-                    // Answers are written whole: waiting to fill a packet would only delay them. A
-                    // socket that refuses this has been closed already, which its serving will find.
-                    if let Err(error) = stream.set_nodelay(true) {
-                        tracing::debug!(%error, "TCP_NODELAY was refused");
-                    }
-                    return stream;
-                }
+            match listener.next().await {
+                Ok(stream) => return stream,
                 Err(error) if is_callers_fault(&error) => {}
                 Err(error) => {
                     let wait = backoff.next_wait();
@@ -162,13 +349,6 @@ impl Bound {
     }
 }
 
-/// What takes the place of every interface on a system without IPv6.
-fn without_ipv6(address: &str, error: &io::Error) -> Option<String> {
-    let port = address.strip_prefix("[::]:")?;
-    let code = Errno::from_raw(error.raw_os_error()?);
-    matches!(code, Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL).then(|| format!("0.0.0.0:{port}"))
-}
-
 /// The caller was gone before it was let in: nothing is wrong here.
 fn is_callers_fault(error: &io::Error) -> bool {
     matches!(
@@ -180,31 +360,15 @@ fn is_callers_fault(error: &io::Error) -> bool {
     )
 }
 
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "the system's own words do for what cannot be helped by ours"
-)]
-fn explain(address: &str, error: &io::Error) -> Error {
-    let what = match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            "is in use: stop what listens there, or choose another address or port for this listener"
-                .to_owned()
-        }
-        io::ErrorKind::AddrNotAvailable => {
-            "does not belong to this machine: choose an address that `ip addr` shows, 127.0.0.1 for \
-             callers on this machine"
-                .to_owned()
-        }
-        io::ErrorKind::PermissionDenied => {
-            "may not be bound by this user: choose a port from 1024 on".to_owned()
-        }
-        io::ErrorKind::InvalidInput => format!("is not host:port ({error})"),
-        _ => format!("cannot be bound: {error}"),
-    };
-    Error::new(Kind::Bind, format!("the listener address {address} {what}"))
+fn unusable(listener: &config::Listener, error: &io::Error) -> Error {
+    let address = &listener.address;
+    let message = format!("the socket of listener address {address:?} cannot be used: {error}");
+    Error::new(Kind::Bind, message)
 }
 
 const BETWEEN_LINES: Duration = Duration::from_secs(60);
+/// More of them than this are cut off without a word.
+const REFUSED_AT_ONCE: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -220,7 +384,12 @@ mod tests {
 
     async fn start(max_connections: usize, tasks: &Tasks, open: &Connections) -> SocketAddr {
         let bound = Bound::bind("127.0.0.1:0").await.unwrap();
-        let address = bound.local_addr();
+        let address = bound.address().tcp().unwrap();
+        serve(bound, max_connections, tasks, open);
+        address
+    }
+
+    fn serve(bound: Bound, max_connections: usize, tasks: &Tasks, open: &Connections) {
         let service = tower::service_fn(|_: Request<Incoming>| async {
             Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("here")))
         });
@@ -229,10 +398,9 @@ mod tests {
             ..Limits::default()
         };
         bound.serve(service, limits, tasks, open.clone());
-        address
     }
 
-    async fn ask(stream: &mut TcpStream) -> String {
+    async fn ask<T: AsyncRead + AsyncWrite + Unpin>(stream: &mut T) -> String {
         stream.write_all(GET).await.unwrap();
         let mut text = String::new();
         while !text.ends_with("here") {
@@ -261,6 +429,59 @@ mod tests {
         for mut caller in callers {
             assert_eq!(caller.read(&mut [0; 1]).await.unwrap(), 0);
         }
+    }
+
+    #[tokio::test]
+    async fn a_unix_socket_is_served_like_any_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        let bound = Bound::unix(listener, None, path.clone());
+        let (tasks, open) = (Tasks::new(), Connections::default());
+        serve(bound, 1, &tasks, &open);
+        let mut caller = UnixStream::connect(&path).await.unwrap();
+        ask(&mut caller).await;
+        ask(&mut caller).await;
+        assert_eq!(open.open(), 1);
+        assert!(tasks.stop(Duration::from_secs(5)).await);
+        assert_eq!(caller.read(&mut [0; 1]).await.unwrap(), 0);
+    }
+
+    /// On a paused clock, since who says nothing is let go of by time.
+    #[tokio::test(start_paused = true)]
+    async fn who_may_not_come_in_takes_no_place() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        let mut bound = Bound::unix(listener, None, path.clone());
+        let nobody = config::AllowedPeers {
+            uids: vec![config::Principal::Id(u32::MAX - 1)],
+            gids: Vec::new(),
+        };
+        if let Socket::Unix(door) = &mut bound.socket {
+            door.peers = Some(Peers::of(&nobody, Metrics::new()).unwrap());
+        }
+        let (tasks, open) = (Tasks::new(), Connections::default());
+        serve(bound, 1, &tasks, &open);
+        let mut callers = Vec::new();
+        for _ in 0..REFUSED_AT_ONCE {
+            callers.push(UnixStream::connect(&path).await.unwrap());
+        }
+        let mut last = UnixStream::connect(&path).await.unwrap();
+        assert_eq!(last.read(&mut [0; 1]).await.unwrap(), 0);
+        assert_eq!(open.open(), REFUSED_AT_ONCE);
+        for caller in callers.iter_mut().skip(1) {
+            caller.write_all(GET).await.unwrap();
+            let mut answer = String::new();
+            caller.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 403 Forbidden\r\n"), "{answer}");
+            assert!(answer.contains("Connection: close\r\n"), "{answer}");
+            assert!(answer.contains("allowed_uids does not have"), "{answer}");
+        }
+        let since = Instant::now();
+        assert_eq!(callers[0].read(&mut [0; 1]).await.unwrap(), 0);
+        assert_eq!(since.elapsed().as_secs(), 2);
+        assert!(tasks.stop(Duration::from_secs(5)).await);
     }
 
     #[tokio::test]
@@ -308,7 +529,7 @@ mod tests {
             })
         };
         let bound = Bound::bind("127.0.0.1:0").await.unwrap();
-        let address = bound.local_addr();
+        let address = bound.address().tcp().unwrap();
         bound.serve(service, Limits::default(), &tasks, Connections::default());
         let mut caller = TcpStream::connect(address).await.unwrap();
         caller.write_all(GET).await.unwrap();
@@ -317,59 +538,6 @@ mod tests {
         dropped.1.notified().await;
         assert!(tasks.stop(Duration::from_secs(5)).await);
         assert_eq!(dropped.0.load(Ordering::Relaxed), 1);
-    }
-
-    #[tokio::test]
-    async fn a_taken_port_is_named_with_what_to_do() {
-        let first = Bound::bind("127.0.0.1:0").await.unwrap();
-        let address = first.local_addr().to_string();
-        let error = Bound::bind(&address).await.unwrap_err();
-        assert_eq!(error.kind(), Kind::Bind);
-        let text = error.to_string();
-        for part in [
-            address.as_str(),
-            "is in use",
-            "choose another address or port",
-        ] {
-            assert!(text.contains(part), "{text}");
-        }
-    }
-
-    #[tokio::test]
-    async fn addresses_that_cannot_be_bound_say_why() {
-        let cases = [
-            ("192.0.2.1:0", "does not belong to this machine"),
-            ("nonsense", "host:port"),
-        ];
-        for (address, part) in cases {
-            let text = Bound::bind(address).await.unwrap_err().to_string();
-            assert!(text.contains(address) && text.contains(part), "{text}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_name_is_bound_where_most_callers_look_for_it() {
-        let bound = Bound::bind("localhost:0").await.unwrap();
-        assert!(bound.local_addr().is_ipv4(), "{}", bound.local_addr());
-    }
-
-    #[test]
-    fn every_interface_is_every_ipv4_one_on_a_system_without_ipv6() {
-        let [no_family, no_address, in_use] =
-            [Errno::EAFNOSUPPORT, Errno::EADDRNOTAVAIL, Errno::EADDRINUSE].map(io::Error::from);
-        for (address, error, instead) in [
-            ("[::]:8201", &no_family, Some("0.0.0.0:8201")),
-            ("[::]:8201", &no_address, Some("0.0.0.0:8201")),
-            ("[::]:8201", &in_use, None),
-            ("[::1]:8201", &no_family, None),
-            ("192.0.2.1:8201", &no_address, None),
-        ] {
-            assert_eq!(
-                without_ipv6(address, error).as_deref(),
-                instead,
-                "{address}"
-            );
-        }
     }
 
     #[test]

@@ -1,19 +1,25 @@
-//! Listeners for callers: TCP, HTTP/1.1, several at once.
+//! Listeners for callers: TCP and Unix sockets, HTTP/1.1, several at once.
 //!
 //! A connection costs a caller nothing but bytes: it is closed when a head does not arrive in time, when
 //! nothing is asked for too long, and when the caller stops taking an answer. A caller that hangs up
 //! cancels its request. Once the tasks are stopping, running requests are finished and idle connections
 //! closed at once.
 
+mod activated;
 mod connection;
 mod guard;
 mod heads;
 mod limits;
 mod line;
 mod listen;
+mod owner;
+mod peer;
+mod tcp;
+mod unix;
 mod wire;
 
+pub use activated::Activated;
 pub use connection::Connections;
 pub use guard::Answered;
 pub use limits::Limits;
-pub use listen::Bound;
+pub use listen::{Address, Bound};

@@ -39,6 +39,7 @@ struct Shared {
     auth: Family<ResultLabel, Counter>,
     sinks: Family<ResultLabel, Counter>,
     leases: Family<LeaseLabel, Counter>,
+    rejections: Family<FailureLabel, Counter>,
 }
 
 /// Why Leasehold called Vault.
@@ -60,6 +61,21 @@ pub enum LeaseEvent {
     Expired,
     Idle,
     Lost,
+}
+
+/// Why a caller was not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Rejection {
+    /// A Unix socket's peer that is in neither `allowed_uids` nor `allowed_gids`.
+    Peer,
+}
+
+impl Rejection {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Peer => "peer",
+        }
+    }
 }
 
 impl Call {
@@ -135,6 +151,7 @@ impl Metrics {
             auth: Family::default(),
             sinks: Family::default(),
             leases: Family::default(),
+            rejections: Family::default(),
             registry: Mutex::default(),
         };
         registry.register(
@@ -167,6 +184,11 @@ impl Metrics {
             "lease_events",
             "What happened to leases",
             shared.leases.clone(),
+        );
+        registry.register(
+            "client_rejections",
+            "Callers that were not let in",
+            shared.rejections.clone(),
         );
         *lock(&shared.registry) = registry;
         Self {
@@ -246,6 +268,13 @@ impl Metrics {
                 event: event.label(),
             })
             .inc();
+    }
+
+    pub fn rejected(&self, why: Rejection) {
+        let label = FailureLabel {
+            reason: why.label(),
+        };
+        self.shared.rejections.get_or_create(&label).inc();
     }
 
     /// OpenMetrics text.
@@ -354,6 +383,7 @@ mod tests {
         metrics.called(Call::Own, None);
         metrics.auth(false);
         metrics.lease(LeaseEvent::Renewed);
+        metrics.rejected(Rejection::Peer);
         let text = metrics
             .prometheus(&Sample {
                 leases: 7,
@@ -367,6 +397,7 @@ mod tests {
             r#"leasehold_upstream_requests_total{class="own",code="0"} 1"#,
             r#"leasehold_auth_attempts_total{result="failure"} 1"#,
             r#"leasehold_lease_events_total{event="renewed"} 1"#,
+            r#"leasehold_client_rejections_total{reason="peer"} 1"#,
             "leasehold_lease_active 7",
         ] {
             assert!(

@@ -21,7 +21,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
@@ -286,6 +286,15 @@ pub(crate) async fn try_ask(
     path: &str,
 ) -> Result<Answer, Box<dyn std::error::Error + Send + Sync>> {
     let stream = TcpStream::connect(address).await?;
+    ask_over(stream, &address.to_string(), method, path).await
+}
+
+pub(crate) async fn ask_over(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    host: &str,
+    method: &str,
+    path: &str,
+) -> Result<Answer, Box<dyn std::error::Error + Send + Sync>> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let tasks = Tasks::new();
     tasks.spawn("client connection", async move {
@@ -294,7 +303,7 @@ pub(crate) async fn try_ask(
     let request = Request::builder()
         .method(method)
         .uri(path)
-        .header("host", address.to_string())
+        .header("host", host)
         .body(Full::<Bytes>::default())?;
     let (head, body) = sender.send_request(request).await?.into_parts();
     Ok(Answer {

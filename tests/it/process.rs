@@ -6,4 +6,5 @@ mod dev;
 mod outage;
 mod signals;
 mod start;
+mod unix;
 mod usage;

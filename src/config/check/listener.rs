@@ -1,11 +1,14 @@
 //! Where callers come in.
 
+mod unix;
+
 use std::time::Duration;
 
 use super::super::Listener;
 use super::super::address::Listen;
 use super::super::file;
 use super::super::findings::{At, Given, Note, Phase};
+use super::super::socket::{Activation, Socket};
 use super::{Check, defaults, named};
 
 impl Check<'_> {
@@ -13,7 +16,9 @@ impl Check<'_> {
     pub(super) fn listeners(&self, typed: &[file::Listener]) -> Vec<(Listener, Option<Listen>)> {
         let mut listeners: Vec<(Listener, Option<Listen>)> = Vec::new();
         for listener in typed {
-            let address = listener.is_tcp.then(|| self.listen(listener)).flatten();
+            let systemd = self.systemd(listener);
+            let is_bound_here = listener.is_tcp && systemd.is_none();
+            let address = is_bound_here.then(|| self.listen(listener)).flatten();
             if let Some(address) = &address {
                 let earlier = listeners.iter().zip(typed).find(|((_, other), _)| {
                     other.as_ref().is_some_and(|other| other.clashes(address))
@@ -26,15 +31,74 @@ impl Check<'_> {
                     self.found.add(note);
                 }
             }
-            listeners.push((self.listener(listener, address.as_ref()), address));
+            let mut read = self.listener(listener, address.as_ref());
+            if let Some(unix) = &listener.unix
+                && let Some(path) = self.unix_address(listener)
+            {
+                read.socket = Socket::Unix(self.unix_socket(unix, &path, place(listener)));
+                read.address = path;
+                self.one_socket_each(listener, &read, typed.iter().zip(&listeners));
+            } else if systemd.is_some() {
+                read.address = listener
+                    .address
+                    .as_ref()
+                    .map_or_else(String::new, |given| given.value.clone());
+            }
+            read.systemd = systemd;
+            listeners.push((read, address));
         }
         listeners
+    }
+
+    /// Of systemd's sockets each listener takes another one; a path is one listener's.
+    fn one_socket_each<'a>(
+        &self,
+        typed: &file::Listener,
+        listener: &Listener,
+        earlier: impl Iterator<Item = (&'a file::Listener, &'a (Listener, Option<Listen>))>,
+    ) {
+        if Activation::parse(&listener.address).is_some() {
+            return;
+        }
+        let is_same = |other: &Listener| {
+            matches!(other.socket, Socket::Unix(_)) && other.address == listener.address
+        };
+        let mut same = earlier.filter(|(_, (other, _))| is_same(other));
+        if let Some((first, _)) = same.next() {
+            let message = format!("another listener already has {}", listener.address);
+            let note = Note::error(Phase::Validate, place(typed), message)
+                .related(place(first), "the other one")
+                .key("listener.address");
+            self.found.add(note);
+        }
+    }
+
+    /// `systemd`, `systemd:NAME`; a port after the colon makes it a host of that name.
+    fn systemd(&self, typed: &file::Listener) -> Option<Activation> {
+        let activation = Activation::parse(&typed.address.as_ref()?.value)?;
+        if let Activation::Named(name) = &activation {
+            if typed.is_tcp && name.parse::<u16>().is_ok() {
+                return None;
+            }
+            let fits = |c: char| c.is_ascii_graphic() && c != ':';
+            if name.is_empty() || !name.chars().all(fits) {
+                let message = format!(
+                    "{name:?} is no name of a socket: write \"systemd:NAME\" with the FileDescriptorName= of the \
+                     .socket unit"
+                );
+                let note = Note::error(Phase::Validate, place(typed), message);
+                self.found.add(note.key("listener.address"));
+            }
+        }
+        Some(activation)
     }
 
     fn listener(&self, typed: &file::Listener, address: Option<&Listen>) -> Listener {
         let flag = |given: &Option<Given<bool>>| given.as_ref().is_some_and(|given| given.value);
         Listener {
             address: address.map_or_else(|| defaults::LISTEN.to_owned(), ToString::to_string),
+            socket: Socket::Tcp,
+            systemd: None,
             metrics_only: self.is_metrics_only(typed.role.as_ref()),
             enable_quit: flag(&typed.enable_quit),
             require_request_header: flag(&typed.require_request_header),

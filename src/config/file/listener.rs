@@ -1,4 +1,6 @@
-//! `listener "tcp" { ... }` as typed.
+//! `listener "tcp" { ... }` and `listener "unix" { ... }` as typed.
+
+mod unix;
 
 use std::time::Duration;
 
@@ -9,11 +11,15 @@ use super::super::read::{Block, Fields, Other, Reader, Shape};
 use super::auto_auth::kind;
 use super::{idle, refuse, refused, silent};
 
+pub(in super::super) use unix::{Allowed, Unix};
+
 #[derive(Debug)]
 pub(in super::super) struct Listener {
     pub(in super::super) at: At,
     /// Others are refused, and nothing more is said about them.
     pub(in super::super) is_tcp: bool,
+    /// Of `listener "unix"`.
+    pub(in super::super) unix: Option<Unix>,
     pub(in super::super) address: Option<Given<String>>,
     pub(in super::super) role: Option<Given<String>>,
     pub(in super::super) require_request_header: Option<Given<bool>>,
@@ -39,9 +45,11 @@ impl Listener {
         let kind = kind(reader, &fields, block, "listener", "tcp");
         let kind = kind.map(|kind| kind.value.to_ascii_lowercase());
         let tls_disable = fields.boolish("tls_disable");
+        let is_unix = kind.as_deref() == Some("unix");
         let read = Self {
             at: block.at,
             is_tcp: kind.as_deref() == Some("tcp"),
+            unix: is_unix.then(|| Unix::read(&fields)),
             address: fields.text("address"),
             role: fields.text("role"),
             require_request_header: fields.boolish("require_request_header"),
@@ -63,22 +71,22 @@ impl Listener {
                 if tls_disable.is_some() || fields.has("tls_disable").is_none() {
                     tls(reader, &read, tls_disable.as_ref(), &wants_tls);
                 }
-                fields.others(OF_UNIX);
+                unix::refuse_guards(reader, &fields);
             }
-            Some("unix") => refuse(
-                reader,
-                block.at,
-                "listener.unix",
-                "listener \"unix\": this version of Leasehold serves TCP only: \
-                 use listener \"tcp\" with an address on 127.0.0.1",
-            ),
+            // Whoever reaches the socket is on this machine: TLS is served where it is asked for.
+            Some("unix") if tls_disable.is_some() || !wants_tls.is_empty() => {
+                tls(reader, &read, tls_disable.as_ref(), &wants_tls);
+            }
+            Some("unix") | None => {}
             Some(other) => {
                 let message =
                     format!("unsupported listener type {other:?}: it can be \"tcp\" or \"unix\"");
                 let note = Note::error(Phase::Load, Some(block.at), message);
                 reader.found.add(note.key("listener.type"));
             }
-            None => {}
+        }
+        if !is_unix {
+            fields.others(unix::ELSEWHERE);
         }
         inner_errors(reader, &fields, block.at);
         fields.others(OTHERS);
@@ -206,19 +214,8 @@ const TLS_KEYS: &[(&str, Form)] = &[
 const AS_THE_PEERS: &str = "Vault's agent and proxy do nothing with it either";
 const NO_ADMISSION: &str = "keep the address on 127.0.0.1 and remove it";
 
-const OF_UNIX: &[Other] = &[
-    idle("socket_mode", Form::Text, "it belongs to unix listeners"),
-    idle("socket_user", Form::Text, "it belongs to unix listeners"),
-    idle("socket_group", Form::Text, "it belongs to unix listeners"),
-];
-
 const OTHERS: &[Other] = &[
-    silent("socket_mode", Form::Text),
-    silent("socket_user", Form::Text),
-    silent("socket_group", Form::Text),
     refused("allowed_hosts", Form::List, NO_ADMISSION),
-    refused("allowed_uids", Form::Any, NO_ADMISSION),
-    refused("allowed_gids", Form::Any, NO_ADMISSION),
     idle("proxy_protocol_behavior", Form::Text, AS_THE_PEERS),
     idle("proxy_protocol_authorized_addrs", Form::List, AS_THE_PEERS),
     idle("x_forwarded_for_authorized_addrs", Form::List, AS_THE_PEERS),

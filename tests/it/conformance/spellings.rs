@@ -108,8 +108,12 @@ impl House {
     }
 
     async fn through(&self, spelling: &Spelling, token: &str) -> Message {
-        self.ask(self.leasehold.addresses()[0], spelling, token)
-            .await
+        self.ask(
+            self.leasehold.addresses()[0].tcp().unwrap(),
+            spelling,
+            token,
+        )
+        .await
     }
 
     async fn ask(&self, to: SocketAddr, spelling: &Spelling, token: &str) -> Message {

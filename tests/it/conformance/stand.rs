@@ -63,7 +63,9 @@ impl Stand {
                 Some(text(&answer, "/auth/client_token"))
             }
         };
-        let address = leasehold.as_ref().map(|leasehold| leasehold.addresses()[0]);
+        let address = leasehold
+            .as_ref()
+            .map(|leasehold| leasehold.addresses()[0].tcp().unwrap());
         let valkey = Valkey::start().await;
         let known = [
             ("role_id", role_id),

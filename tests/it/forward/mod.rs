@@ -40,7 +40,7 @@ async fn start(config: Config) -> Leasehold {
 }
 
 async fn client_of(leasehold: &Leasehold) -> Wire {
-    Wire::connect(leasehold.addresses()[0]).await
+    Wire::connect(leasehold.addresses()[0].tcp().unwrap()).await
 }
 
 /// A request without a body, by a token of the caller's own.

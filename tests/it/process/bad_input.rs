@@ -67,8 +67,8 @@ async fn what_it_cannot_start_with_ends_it_with_1() {
             &["wrong.hcl:3:", "tls_cert_file"],
         ),
         (
-            "listener \"unix\" { address = \"/run/x.sock\" }".to_owned(),
-            &["wrong.hcl:1:", "unix"],
+            "listener \"unix\" {\n  address = \"/no/where/x.sock\"\n}".to_owned(),
+            &["/no/where/x.sock", "create it"],
         ),
         (
             sink(&no_directory),
