@@ -449,10 +449,15 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use http_body_util::Full;
+    use rustls::pki_types::ServerName;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::sync::Notify;
+    use tokio_rustls::TlsConnector;
 
+    use super::super::tls::testing::{self, Authority};
     use super::*;
+    use crate::config::ListenerTls;
+    use crate::telemetry::Metrics;
 
     const GET: &[u8] = b"GET /v1/x HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -578,6 +583,64 @@ mod tests {
         drop(first);
         assert_eq!(third.read_u8().await.unwrap(), b'H');
         assert!(tasks.stop(Duration::from_secs(5)).await);
+    }
+
+    #[tokio::test]
+    async fn a_unix_socket_can_speak_tls_as_well() {
+        let directory = tempfile::tempdir().unwrap();
+        let authority = Authority::new("authority");
+        let (cert, key) = authority.server().save(directory.path(), "tls");
+        let tls = Tls::load(&ListenerTls::new(cert, key), Metrics::new()).unwrap();
+        let path = directory.path().join("socket");
+        let settings = config::UnixSocket {
+            mode: 0o600,
+            user: None,
+            group: None,
+            allowed: None,
+        };
+        let bound = Bound::bind_unix(path.to_str().unwrap(), &settings).await;
+        let bound = bound.unwrap().with_tls(Some(tls));
+        let service = tower::service_fn(|_: Request<Incoming>| async {
+            Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("here")))
+        });
+        let tasks = Tasks::new();
+        bound.serve(service, Limits::default(), &tasks, Connections::default());
+        let caller = testing::caller(&[&authority], None, rustls::ALL_VERSIONS);
+        let name = ServerName::try_from("localhost").unwrap();
+        let stream = UnixStream::connect(&path).await.unwrap();
+        let connecting = TlsConnector::from(Arc::new(caller)).connect(name, stream);
+        let mut stream = connecting.await.unwrap();
+        stream.write_all(GET).await.unwrap();
+        assert_eq!(stream.read_u8().await.unwrap(), b'H');
+        drop(stream);
+        assert!(tasks.stop(Duration::from_secs(5)).await);
+    }
+
+    #[tokio::test]
+    async fn a_handshake_holds_up_neither_the_others_nor_a_stop() {
+        let directory = tempfile::tempdir().unwrap();
+        let authority = Authority::new("authority");
+        let (cert, key) = authority.server().save(directory.path(), "tls");
+        let tls = Tls::load(&ListenerTls::new(cert, key), Metrics::new()).unwrap();
+        let bound = Bound::bind("127.0.0.1:0").await.unwrap();
+        let address = bound.address().tcp().unwrap();
+        let service = tower::service_fn(|_: Request<Incoming>| async {
+            Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("here")))
+        });
+        let (tasks, open) = (Tasks::new(), Connections::default());
+        let bound = bound.with_tls(Some(tls));
+        bound.serve(service, Limits::default(), &tasks, open.clone());
+        let _silent = TcpStream::connect(address).await.unwrap();
+        let caller = testing::caller(&[&authority], None, rustls::ALL_VERSIONS);
+        let name = ServerName::try_from("localhost").unwrap();
+        let stream = TcpStream::connect(address).await.unwrap();
+        let connecting = TlsConnector::from(Arc::new(caller)).connect(name, stream);
+        let stream = connecting.await.unwrap();
+        // The silent one has a place, as who is served has.
+        assert_eq!(open.open(), 2);
+        drop(stream);
+        assert!(tasks.stop(Duration::from_secs(5)).await);
+        assert_eq!(open.open(), 0);
     }
 
     #[tokio::test]

@@ -236,14 +236,12 @@ const BETWEEN_LINES: Duration = Duration::from_secs(60);
 mod tests {
     use std::sync::Arc;
 
-    use rustls::pki_types::pem::PemObject;
-    use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-    use rustls::{ClientConfig, RootCertStore};
+    use rustls::pki_types::ServerName;
     use tempfile::TempDir;
     use tokio::io::{DuplexStream, duplex};
     use tokio_rustls::TlsConnector;
 
-    use super::super::testing::{Authority, Pair};
+    use super::super::testing::{self, Authority, Pair};
     use super::*;
     use crate::config::{ClientCerts, ListenerTls};
     use crate::tasks::Tasks;
@@ -396,22 +394,7 @@ mod tests {
         own: Option<&Pair>,
         protocol: &[u8],
     ) -> io::Result<()> {
-        let mut roots = RootCertStore::empty();
-        let certificate = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
-        roots.add(certificate(&trusted.pem())).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots);
-        let mut config = match own {
-            None => builder.with_no_client_auth(),
-            Some(pair) => {
-                let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap();
-                let chain = vec![certificate(&pair.cert)];
-                builder.with_client_auth_cert(chain, key).unwrap()
-            }
-        };
+        let mut config = testing::caller(&[trusted], own, rustls::ALL_VERSIONS);
         config.alpn_protocols = vec![protocol.to_vec()];
         let (caller, shaken) = stand.caller();
         let name = ServerName::try_from("localhost").unwrap();

@@ -9,7 +9,7 @@ mod files;
 mod handshake;
 mod pem;
 #[cfg(test)]
-mod testing;
+pub(super) mod testing;
 mod x509;
 
 use std::fmt;

@@ -1,11 +1,15 @@
 //! An authority for tests, what it issues, and files with it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair, KeyUsagePurpose, date_time_ymd,
 };
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 
 /// Issues certificates for `localhost` and 127.0.0.1, and for clients.
 pub(crate) struct Authority {
@@ -98,6 +102,32 @@ impl Pair {
         replace(&place("crt"), &self.cert);
         replace(&place("key"), &self.key);
         (place("crt"), place("key"))
+    }
+}
+
+/// A caller's side of TLS.
+pub(crate) fn caller(
+    trusted: &[&Authority],
+    own: Option<&Pair>,
+    versions: &[&'static SupportedProtocolVersion],
+) -> ClientConfig {
+    let certificate = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+    let mut roots = RootCertStore::empty();
+    for authority in trusted {
+        roots.add(certificate(&authority.pem())).unwrap();
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)
+        .unwrap()
+        .with_root_certificates(roots);
+    match own {
+        None => builder.with_no_client_auth(),
+        Some(pair) => {
+            let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap();
+            let chain = vec![certificate(&pair.cert)];
+            builder.with_client_auth_cert(chain, key).unwrap()
+        }
     }
 }
 
