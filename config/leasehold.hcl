@@ -107,8 +107,21 @@ cache {
 # Where callers come in. Several may be given.
 listener "tcp" {
   address = "127.0.0.1:8201"
-  # This version serves no TLS, and wants that said.
+  # Without this, and with the two files below, callers have to speak TLS.
   tls_disable = true
+  # tls_cert_file = "/etc/leasehold/tls.crt"
+  # tls_key_file  = "/etc/leasehold/tls.key"
+  # tls12 or tls13
+  # tls_min_version = "tls12"
+  # tls_max_version = "tls13"
+  # By Go's names; those of TLS 1.3 are always on.
+  # tls_cipher_suites = "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"
+  # tls_key_exchange_preferences = "X25519,CurveP256,CurveP384"
+  # Who may come in: with the authority alone a certificate that is shown must be good, with both one must be shown.
+  # tls_client_ca_file = "/etc/leasehold/clients.pem"
+  # tls_require_and_verify_client_cert = true
+  # All three files are looked at this often, and at SIGHUP. What cannot be served keeps what was.
+  # tls_auto_reload_interval = "30s"
 
   # "metrics_only" serves metrics, health and ready under /agent/v1/, and nothing else.
   #role = "default"

@@ -27,7 +27,8 @@ use crate::telemetry::{Metrics, Sample};
 pub use health::{Readiness, Reason};
 pub use recent::{Noted, Recent};
 pub use status::{
-    CacheStatus, Ids, LeaseStatus, Leases, ListenerStatus, Next, ShortId, Status, VaultStatus,
+    CacheStatus, CertificateStatus, Ids, LeaseStatus, Leases, ListenerStatus, Next, ShortId,
+    Status, VaultStatus,
 };
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;

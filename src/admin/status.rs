@@ -99,6 +99,21 @@ pub struct ListenerStatus {
     pub address: String,
     /// `default` or `metrics_only`.
     pub role: &'static str,
+    /// `None`: plain HTTP.
+    pub tls: Option<CertificateStatus>,
+    /// It lends the token in plain text to whoever reaches it from other machines.
+    pub insecure: bool,
+}
+
+/// A listener's own certificate, and its last reload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CertificateStatus {
+    pub serial: String,
+    pub not_before: String,
+    pub not_after: String,
+    pub reload_failures: u64,
+    /// Why what is in the files now is not served.
+    pub last_error: Option<String>,
 }
 
 /// Makes short names of secrets. The key is made at start and kept nowhere else, so that a name says

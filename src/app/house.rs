@@ -8,9 +8,10 @@ use http_body_util::BodyExt;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::listeners::Listening;
 use crate::admin::{
-    self, Admin, CacheStatus, Ids, LeaseStatus, Leases, ListenerStatus, Powers, Readiness, Reason,
-    Recent, Status, VaultStatus,
+    self, Admin, CacheStatus, Ids, LeaseStatus, Leases, Powers, Readiness, Reason, Recent, Status,
+    VaultStatus,
 };
 use crate::auth::{AuthHandle, Settled};
 use crate::cache::{Cache, Clear, ReplyBody};
@@ -36,7 +37,7 @@ pub(super) struct House {
     pub(super) scheduler: Option<Scheduler>,
     pub(super) cache: Option<Cache>,
     pub(super) sinks: Vec<Sink>,
-    pub(super) listeners: Vec<ListenerStatus>,
+    pub(super) listeners: Vec<Listening>,
     pub(super) connections: Connections,
     pub(super) recent: Recent,
     pub(super) ids: Ids,
@@ -67,6 +68,13 @@ impl admin::House for House {
             cache_leased_entries: size.map_or(0, |size| count(size.leased_entries)),
             cache_bytes: size.map_or(0, |size| size.bytes),
             cache_max_bytes: size.map_or(0, |size| size.max_bytes),
+            insecure_listeners: count(self.listeners.iter().filter(|one| one.is_insecure).count()),
+            certificate_expiry: self
+                .listeners
+                .iter()
+                .filter_map(Listening::certificate)
+                .map(|certificate| u64::try_from(certificate.not_after.as_second()).unwrap_or(0))
+                .min(),
             connections: count(self.connections.open()),
             tasks: count(self.tasks.alive()),
             upstream_in_use: count(self.upstream.in_use()),
@@ -152,7 +160,7 @@ impl admin::House for House {
                 max_bytes: size.max_bytes,
             }),
             sinks: self.sinks.iter().map(Sink::view).collect(),
-            listeners: self.listeners.clone(),
+            listeners: self.listeners.iter().map(Listening::status).collect(),
             connections: self.connections.open(),
             upstream_in_use: self.upstream.in_use(),
             last_errors: self.recent.list(),

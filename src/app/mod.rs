@@ -4,6 +4,7 @@
 //! their own tasks. `stop` drains within the configured time.
 
 mod house;
+mod listeners;
 mod pid_file;
 mod run;
 
@@ -15,14 +16,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use crate::admin::{Admin, Ids, ListenerStatus, Powers, Recent};
+use crate::admin::{Admin, Ids, Powers, Recent};
 use crate::auth::AutoAuth;
 use crate::cache::{Cache, Certainty, Ingredients};
 use crate::config::{Config, Passed};
 use crate::error::{Error, Kind, Result, Side};
 use crate::lease::{Scheduler, VaultRenewals};
 use crate::proxy::{self, Front, Inject, Inner, Lent, Rules, Watch};
-use crate::server::{Activated, Address, Bound, Connections, Limits};
+use crate::server::{Activated, Address, Bound, Connections, Limits, Tls};
 use crate::sink::Sink;
 use crate::tasks::Tasks;
 use crate::telemetry::Metrics;
@@ -30,6 +31,7 @@ use crate::token::{self, TokenRx};
 use crate::upstream::{Body, Call, Upstream, Way};
 
 use house::{House, LocalEndpoints};
+use listeners::{Listening, Reloaded};
 pub use run::run;
 
 /// A Leasehold that serves. Dropping it does not stop it; `stop` does.
@@ -43,7 +45,7 @@ pub struct Leasehold {
     scheduler: Option<Scheduler>,
     sinks: Vec<Sink>,
     fronts: Vec<Front>,
-    addresses: Vec<Address>,
+    listeners: Vec<Listening>,
     quit: CancellationToken,
 }
 
@@ -103,7 +105,10 @@ impl Leasehold {
         let mut activated = Activated::new(passed, &config.listeners);
         let mut bound = Vec::new();
         for listener in &config.listeners {
-            bound.push(Bound::open(listener, &mut activated, &metrics).await?);
+            let tls = listener.tls.as_ref();
+            let tls = tls.map(|tls| Tls::load(tls, metrics.clone())).transpose()?;
+            let opened = Bound::open(listener, &mut activated, &metrics).await?;
+            bound.push(opened.with_tls(tls));
         }
         if activated.left() > 0 {
             tracing::warn!(
@@ -121,8 +126,7 @@ impl Leasehold {
         }
         let config = Arc::new(config);
         let mut leasehold = Self::without_listeners(config, upstream, metrics);
-        let addresses = bound.iter().map(|bound| bound.address().clone()).collect();
-        leasehold.serve(bound, addresses);
+        leasehold.serve(bound);
         Ok(leasehold)
     }
 
@@ -160,14 +164,17 @@ impl Leasehold {
             scheduler,
             sinks,
             fronts: Vec::new(),
-            addresses: Vec::new(),
+            listeners: Vec::new(),
             quit: CancellationToken::new(),
         }
     }
 
     /// Builds each listener's stack over the one cache, and lets callers in.
-    fn serve(&mut self, bound: Vec<Bound>, addresses: Vec<Address>) {
-        self.addresses = addresses;
+    fn serve(&mut self, bound: Vec<Bound>) {
+        let listeners = bound.iter().zip(&self.config.listeners);
+        let listeners =
+            listeners.map(|(bound, listener)| Listening::of(bound, listener, &self.config));
+        self.listeners = listeners.collect();
         let (inner, cache) = self.inner();
         let open = Connections::default();
         let recent = Recent::default();
@@ -180,7 +187,7 @@ impl Leasehold {
             scheduler: self.scheduler.clone(),
             cache,
             sinks: self.sinks.clone(),
-            listeners: self.listener_status(),
+            listeners: self.listeners.clone(),
             connections: open.clone(),
             recent: recent.clone(),
             ids: Ids::default(),
@@ -251,22 +258,28 @@ impl Leasehold {
         (Inner::Cached(cache.clone()), Some(cache))
     }
 
-    fn listener_status(&self) -> Vec<ListenerStatus> {
-        let listeners = self.config.listeners.iter().zip(&self.addresses);
-        let status = listeners.map(|(listener, address)| ListenerStatus {
-            address: address.to_string(),
-            role: if listener.metrics_only {
-                "metrics_only"
-            } else {
-                "default"
-            },
-        });
-        status.collect()
+    /// Where it listens; a port 0 of the configuration is the real one here.
+    pub fn addresses(&self) -> Vec<Address> {
+        let addresses = self.listeners.iter().map(Listening::address);
+        addresses.cloned().collect()
     }
 
-    /// Where it listens; a port 0 of the configuration is the real one here.
-    pub fn addresses(&self) -> &[Address] {
-        &self.addresses
+    /// Reads certificates anew, the listeners' and those for Vault, and says how that went.
+    pub fn reload(&self) {
+        let upstream = self.upstream.clone();
+        self.tasks.spawn("reload of TLS to Vault", async move {
+            if let Err(error) = upstream.reload_tls().await {
+                tracing::warn!(%error, "SIGHUP: TLS to Vault goes on with the files as read before");
+            }
+        });
+        let reloaded = Reloaded::all(&self.listeners);
+        if reloaded.has_failures() {
+            tracing::warn!(
+                "SIGHUP: {reloaded}, so that what was served before still is; {OTHER_KEYS}"
+            );
+        } else {
+            tracing::info!("SIGHUP: {reloaded}; {OTHER_KEYS}");
+        }
     }
 
     /// The first listener's service, without a socket.
@@ -343,7 +356,7 @@ impl Leasehold {
 impl fmt::Debug for Leasehold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Leasehold")
-            .field("addresses", &self.addresses)
+            .field("listeners", &self.listeners)
             .finish_non_exhaustive()
     }
 }
@@ -361,5 +374,7 @@ fn request_failed(recent: &Recent, error: &Error) {
     }
 }
 
+/// What a reload does not do.
+const OTHER_KEYS: &str = "restart Leasehold to apply a change of anything else";
 /// What revoking gets when draining took all the time.
 const LEAST_FOR_REVOKING: Duration = Duration::from_secs(1);

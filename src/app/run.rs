@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::listeners::Listening;
 use super::pid_file::PidFile;
 use super::{Ending, Leasehold};
 use crate::config::{Config, Passed};
@@ -25,19 +26,18 @@ pub async fn run(
     let pid_file = config.pid_file.clone();
     let leasehold = tokio::select! {
         started = Leasehold::start_on(config, passed) => started?,
-        name = signals.next() => {
+        name = signals.next(starting) => {
             tracing::info!(signal = name, "stopped before everything had started");
             return Ok(ExitCode::SUCCESS);
         }
     };
     let _pid_file = pid_file.as_deref().map(PidFile::write).transpose()?;
-    for address in leasehold.addresses() {
-        tracing::info!(%address, "listening");
-    }
+    leasehold.listeners.iter().for_each(Listening::say);
+    let reload = || leasehold.reload();
     started(&leasehold);
     let ending = tokio::select! {
         ending = leasehold.ending() => Some(ending),
-        name = signals.next() => {
+        name = signals.next(reload) => {
             leasehold.say_stopping(&format!("by {name}; a second signal ends it at once"));
             None
         }
@@ -52,7 +52,7 @@ pub async fn run(
     let has_heard_one = ending.is_none();
     tokio::select! {
         drained = leasehold.stop() => leasehold.say_stopped(drained),
-        name = signals.last(has_heard_one) => {
+        name = signals.last(has_heard_one, reload) => {
             tracing::warn!(signal = name, "a second signal: ending at once, whatever still runs");
         }
     }
@@ -60,6 +60,11 @@ pub async fn run(
         Some(Ending::Fatal(error)) => Err(error),
         Some(Ending::Quit | Ending::AuthDone) | None => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// Everything is being read anyway.
+fn starting() {
+    tracing::info!("SIGHUP: everything is just being read");
 }
 
 /// What somebody who reads the log later wants to know first.
@@ -123,15 +128,12 @@ impl Signals {
 
     /// The next one that asks for an end. Those that the peers take otherwise must not end the process, which
     /// is what the system does when nobody listens.
-    async fn next(&mut self) -> &'static str {
+    async fn next(&mut self, reload: impl Fn()) -> &'static str {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return "SIGTERM",
                 _ = self.interrupt.recv() => return "SIGINT",
-                _ = self.hang_up.recv() => tracing::warn!(
-                    "SIGHUP has no effect: this version reads its configuration at start only; restart \
-                     Leasehold to apply a change"
-                ),
+                _ = self.hang_up.recv() => reload(),
                 _ = self.user.recv() => tracing::warn!(
                     "SIGUSR1 has no effect: metrics are at GET /agent/v1/metrics of a listener"
                 ),
@@ -140,9 +142,9 @@ impl Signals {
     }
 
     /// The one that ends a stop at once: the second. A supervisor's first may well come after a `quit`.
-    async fn last(&mut self, mut has_heard_one: bool) -> &'static str {
+    async fn last(&mut self, mut has_heard_one: bool, reload: impl Fn()) -> &'static str {
         loop {
-            let name = self.next().await;
+            let name = self.next(&reload).await;
             if has_heard_one {
                 return name;
             }

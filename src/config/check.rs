@@ -20,7 +20,7 @@ use super::findings::{At, Findings, Given, Note, Phase};
 use super::load::{Overrides, Strictness};
 use super::units::{self, format_duration};
 use super::validate::use_auto_auth_token;
-use super::{Background, Config};
+use super::{Background, Config, UseAutoAuthToken};
 
 /// Everything a configuration may come from, and where findings go.
 pub(super) struct Check<'a> {
@@ -42,7 +42,10 @@ impl Check<'_> {
     /// Where something is wrong the default stands in its place, so that all the rest is checked too.
     pub(super) fn config(&self, typed: &File) -> Config {
         self.ignored_variables();
-        let listeners = self.listeners(&typed.listeners);
+        let used = use_auto_auth_token(typed).map(|used| used.value);
+        let use_auto_auth_token = used.unwrap_or_default();
+        let lends = typed.auto_auth.is_some() && use_auto_auth_token != UseAutoAuthToken::Off;
+        let listeners = self.listeners(&typed.listeners, lends);
         let vault = self.vault(typed, &listeners);
         Config {
             vault,
@@ -50,9 +53,7 @@ impl Check<'_> {
                 .auto_auth
                 .as_ref()
                 .and_then(|typed| self.auto_auth(typed)),
-            use_auto_auth_token: use_auto_auth_token(typed)
-                .map(|used| used.value)
-                .unwrap_or_default(),
+            use_auto_auth_token,
             allow_child_tokens: typed
                 .api_proxy
                 .as_ref()

@@ -66,6 +66,7 @@ impl Default for Listener {
             address: LISTEN.to_owned(),
             socket: Socket::Tcp,
             systemd: None,
+            tls: None,
             metrics_only: false,
             enable_quit: false,
             require_request_header: false,

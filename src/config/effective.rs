@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use super::tls::{cipher_suite_name, key_exchange_name};
 use super::units::{format_duration, format_size};
 use super::{
-    AppRole, AutoAuth, Cache, Config, CredentialSource, Listener, LogLevel, Method, PathMode,
-    PathRule, Principal, Product, Sink, Socket, UnixSocket, UseAutoAuthToken, Vault,
+    AppRole, AutoAuth, Cache, ClientCerts, Config, CredentialSource, Listener, ListenerTls,
+    LogLevel, Method, PathMode, PathRule, Principal, Product, Sink, Socket, UnixSocket,
+    UseAutoAuthToken, Vault,
 };
 
 /// As JSON that is itself a configuration with the same effect.
@@ -189,7 +191,7 @@ fn listener(listener: &Listener, product: Product) -> Value {
     let mut shown = json!({
         "type": "tcp",
         "address": listener.address,
-        "tls_disable": true,
+        "tls_disable": listener.tls.is_none(),
         "role": if listener.metrics_only { "metrics_only" } else { "default" },
         "require_request_header": listener.require_request_header,
         (quit): { "enable_quit": listener.enable_quit },
@@ -200,6 +202,9 @@ fn listener(listener: &Listener, product: Product) -> Value {
     if let (Value::Object(shown), Socket::Unix(socket)) = (&mut shown, &listener.socket) {
         let has_file = listener.systemd.is_none() && !listener.address.starts_with('@');
         unix(shown, socket, has_file);
+    }
+    if let (Value::Object(shown), Some(of_tls)) = (&mut shown, &listener.tls) {
+        tls(shown, of_tls);
     }
     shown
 }
@@ -235,6 +240,38 @@ fn shown_principal(principal: &Principal) -> Value {
     match principal {
         Principal::Id(id) => json!(id),
         Principal::Name(name) => json!(name),
+    }
+}
+
+fn tls(shown: &mut Map<String, Value>, tls: &ListenerTls) {
+    let mut put = |key: &str, value: Value| {
+        shown.insert(key.to_owned(), value);
+    };
+    put("tls_cert_file", path(&tls.cert_file));
+    put("tls_key_file", path(&tls.key_file));
+    put("tls_min_version", json!(tls.min_version.name()));
+    put("tls_max_version", json!(tls.max_version.name()));
+    put("tls_auto_reload_interval", duration(tls.reload_interval));
+    let suites = tls.cipher_suites.iter().copied();
+    let suites: Vec<_> = suites.filter_map(cipher_suite_name).collect();
+    if !suites.is_empty() {
+        put("tls_cipher_suites", json!(suites.join(",")));
+    }
+    let groups = tls.key_exchanges.iter().copied();
+    let groups: Vec<_> = groups.filter_map(key_exchange_name).collect();
+    if !groups.is_empty() {
+        put("tls_key_exchange_preferences", json!(groups.join(",")));
+    }
+    let ca_file = match &tls.client_certs {
+        ClientCerts::Ignored => None,
+        ClientCerts::Checked { ca_file } => Some(ca_file),
+        ClientCerts::Required { ca_file } => {
+            put("tls_require_and_verify_client_cert", json!(true));
+            ca_file.as_ref()
+        }
+    };
+    if let Some(file) = ca_file {
+        put("tls_client_ca_file", path(file));
     }
 }
 

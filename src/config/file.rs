@@ -15,7 +15,7 @@ pub(super) use api_proxy::ApiProxy;
 pub(super) use auto_auth::{AppRoleConfig, AutoAuth, Credentials, Method, Sink};
 use cache::consistency;
 pub(super) use cache::{Cache, Leases, PathRule};
-pub(super) use listener::{Allowed, Listener, Unix};
+pub(super) use listener::{Allowed, Listener, Tls as ListenerTls, Unix};
 pub(super) use log::Log;
 pub(super) use telemetry::connections_by_variable;
 pub(super) use template::{EnvTemplate, Templates};

@@ -18,6 +18,7 @@ mod merge;
 mod read;
 mod socket;
 mod source;
+mod tls;
 mod units;
 mod validate;
 
@@ -31,6 +32,7 @@ pub use excerpt::render_text;
 pub use findings::{Finding, Severity};
 pub use load::{Loaded, Overrides, Product, Report, Strictness, load};
 pub use socket::{Activation, AllowedPeers, Principal, Socket, UnixSocket};
+pub use tls::{ClientCerts, ListenerTls, TlsVersion};
 pub use units::parse_duration;
 
 use crate::secret::Secret;
@@ -221,7 +223,7 @@ pub enum PathMode {
     Leased,
 }
 
-/// A listener without TLS.
+/// Where callers come in.
 #[derive(Debug, Clone)]
 pub struct Listener {
     /// `host:port` (port 0 takes a free one), or a Unix socket's path or `@name`.
@@ -229,6 +231,8 @@ pub struct Listener {
     pub socket: Socket,
     /// The socket is one that systemd passes, in place of the address.
     pub systemd: Option<Activation>,
+    /// `None`: plain HTTP.
+    pub tls: Option<ListenerTls>,
     pub metrics_only: bool,
     pub enable_quit: bool,
     /// 412 unless `X-Vault-Request: true`, control endpoints included.

@@ -24,6 +24,7 @@ use super::connection::{self, Connections};
 use super::guard::BoxError;
 use super::limits::Limits;
 use super::peer::Peers;
+use super::tls::Tls;
 use super::unix::SocketFile;
 use super::{tcp, unix};
 use crate::backoff::Backoff;
@@ -38,6 +39,7 @@ use crate::telemetry::Metrics;
 pub struct Bound {
     socket: Socket,
     address: Address,
+    tls: Option<Tls>,
 }
 
 #[derive(Debug)]
@@ -125,6 +127,7 @@ impl Bound {
         Ok(Self {
             socket: Socket::Tcp(listener),
             address: Address::Tcp(address),
+            tls: None,
         })
     }
 
@@ -141,13 +144,18 @@ impl Bound {
                 _file: file,
             }),
             address: Address::Unix(path),
+            tls: None,
         }
     }
 
     fn taken_tcp(listener: std::net::TcpListener) -> io::Result<Self> {
         let address = Address::Tcp(listener.local_addr()?);
         let socket = Socket::Tcp(TcpListener::from_std(listener)?);
-        Ok(Self { socket, address })
+        Ok(Self {
+            socket,
+            address,
+            tls: None,
+        })
     }
 
     /// Its file is systemd's, and stays.
@@ -162,8 +170,19 @@ impl Bound {
         Ok(Self::unix(listener, None, path))
     }
 
+    /// Callers have to speak TLS.
+    #[must_use]
+    pub fn with_tls(mut self, tls: Option<Tls>) -> Self {
+        self.tls = tls;
+        self
+    }
+
     pub fn address(&self) -> &Address {
         &self.address
+    }
+
+    pub fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
     }
 
     /// Serves callers until the tasks are stopping. Then nobody new is let in, idle connections are
@@ -186,12 +205,16 @@ impl Bound {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
+        if let Some(tls) = &self.tls {
+            tls.watch(tasks);
+        }
         let door = Door {
             service,
             limits,
             tasks: tasks.clone(),
             open,
             address: self.address,
+            tls: self.tls,
             places: Arc::new(Semaphore::new(limits.max_connections.max(1))),
             refused: Arc::new(Semaphore::new(REFUSED_AT_ONCE)),
         };
@@ -211,6 +234,11 @@ trait Listen: Send + Sync + 'static {
 
     /// What to answer to who is at the other end, when that is not who may come in.
     fn refusal(&self, stream: &Self::Stream) -> Option<Bytes>;
+
+    /// Who is at the other end, for the log.
+    fn caller(_: &Self::Stream) -> Option<SocketAddr> {
+        None
+    }
 }
 
 impl Listen for TcpListener {
@@ -228,6 +256,10 @@ impl Listen for TcpListener {
 
     fn refusal(&self, _: &TcpStream) -> Option<Bytes> {
         None
+    }
+
+    fn caller(stream: &TcpStream) -> Option<SocketAddr> {
+        stream.peer_addr().ok()
     }
 }
 
@@ -250,6 +282,7 @@ struct Door<S> {
     tasks: Tasks,
     open: Connections,
     address: Address,
+    tls: Option<Tls>,
     places: Arc<Semaphore>,
     /// Who may not come in takes none of the places: these few are for saying so.
     refused: Arc<Semaphore>,
@@ -279,11 +312,23 @@ where
                         Err(_) => continue,
                     },
                 };
-                let serving = self.welcome(stream, refusal);
-                self.tasks.spawn("connection", async move {
-                    let _held = held;
-                    serving.await;
-                });
+                match self.tls.clone() {
+                    None => {
+                        let serving = self.welcome(stream, refusal);
+                        self.tasks.spawn("connection", async move {
+                            let _held = held;
+                            serving.await;
+                        });
+                    }
+                    Some(tls) => {
+                        let caller = L::caller(&stream);
+                        let serving = self.welcome_by(tls, stream, caller, refusal);
+                        self.tasks.spawn("connection", async move {
+                            let _held = held;
+                            serving.await;
+                        });
+                    }
+                }
             }
         };
         tokio::select! {
@@ -302,12 +347,41 @@ where
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let limits = match &refusal {
-            None => self.limits,
-            Some(_) => self.limits.for_refused(),
-        };
+        let limits = self.limits_for(refusal.as_ref());
         let service = self.service.clone();
         connection::serve(stream, service, limits, self.tasks.clone(), refusal)
+    }
+
+    /// As `welcome`, after a handshake, which has as long as the head of a request.
+    fn welcome_by<T>(
+        &self,
+        tls: Tls,
+        stream: T,
+        caller: Option<SocketAddr>,
+        refusal: Option<Bytes>,
+    ) -> impl Future<Output = ()> + Send + use<T, S, B>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (service, tasks) = (self.service.clone(), self.tasks.clone());
+        let limits = self.limits_for(refusal.as_ref());
+        let caller = caller.map_or_else(|| self.address.to_string(), |caller| caller.to_string());
+        async move {
+            let secured = tokio::select! {
+                secured = tls.shake_hands(stream, limits.header_timeout, caller) => secured,
+                () = tasks.stopping() => None,
+            };
+            if let Some(secured) = secured {
+                connection::serve(secured, service, limits, tasks, refusal).await;
+            }
+        }
+    }
+
+    fn limits_for(&self, refusal: Option<&Bytes>) -> Limits {
+        match refusal {
+            None => self.limits,
+            Some(_) => self.limits.for_refused(),
+        }
     }
 
     /// A place for the next caller. Who finds none waits in the system's queue, and the log says so once a minute.
@@ -375,10 +449,15 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use http_body_util::Full;
+    use rustls::pki_types::ServerName;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::sync::Notify;
+    use tokio_rustls::TlsConnector;
 
+    use super::super::tls::testing::{self, Authority};
     use super::*;
+    use crate::config::ListenerTls;
+    use crate::telemetry::Metrics;
 
     const GET: &[u8] = b"GET /v1/x HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -504,6 +583,64 @@ mod tests {
         drop(first);
         assert_eq!(third.read_u8().await.unwrap(), b'H');
         assert!(tasks.stop(Duration::from_secs(5)).await);
+    }
+
+    #[tokio::test]
+    async fn a_unix_socket_can_speak_tls_as_well() {
+        let directory = tempfile::tempdir().unwrap();
+        let authority = Authority::new("authority");
+        let (cert, key) = authority.server().save(directory.path(), "tls");
+        let tls = Tls::load(&ListenerTls::new(cert, key), Metrics::new()).unwrap();
+        let path = directory.path().join("socket");
+        let settings = config::UnixSocket {
+            mode: 0o600,
+            user: None,
+            group: None,
+            allowed: None,
+        };
+        let bound = Bound::bind_unix(path.to_str().unwrap(), &settings).await;
+        let bound = bound.unwrap().with_tls(Some(tls));
+        let service = tower::service_fn(|_: Request<Incoming>| async {
+            Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("here")))
+        });
+        let tasks = Tasks::new();
+        bound.serve(service, Limits::default(), &tasks, Connections::default());
+        let caller = testing::caller(&[&authority], None, rustls::ALL_VERSIONS);
+        let name = ServerName::try_from("localhost").unwrap();
+        let stream = UnixStream::connect(&path).await.unwrap();
+        let connecting = TlsConnector::from(Arc::new(caller)).connect(name, stream);
+        let mut stream = connecting.await.unwrap();
+        stream.write_all(GET).await.unwrap();
+        assert_eq!(stream.read_u8().await.unwrap(), b'H');
+        drop(stream);
+        assert!(tasks.stop(Duration::from_secs(5)).await);
+    }
+
+    #[tokio::test]
+    async fn a_handshake_holds_up_neither_the_others_nor_a_stop() {
+        let directory = tempfile::tempdir().unwrap();
+        let authority = Authority::new("authority");
+        let (cert, key) = authority.server().save(directory.path(), "tls");
+        let tls = Tls::load(&ListenerTls::new(cert, key), Metrics::new()).unwrap();
+        let bound = Bound::bind("127.0.0.1:0").await.unwrap();
+        let address = bound.address().tcp().unwrap();
+        let service = tower::service_fn(|_: Request<Incoming>| async {
+            Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("here")))
+        });
+        let (tasks, open) = (Tasks::new(), Connections::default());
+        let bound = bound.with_tls(Some(tls));
+        bound.serve(service, Limits::default(), &tasks, open.clone());
+        let _silent = TcpStream::connect(address).await.unwrap();
+        let caller = testing::caller(&[&authority], None, rustls::ALL_VERSIONS);
+        let name = ServerName::try_from("localhost").unwrap();
+        let stream = TcpStream::connect(address).await.unwrap();
+        let connecting = TlsConnector::from(Arc::new(caller)).connect(name, stream);
+        let stream = connecting.await.unwrap();
+        // The silent one has a place, as who is served has.
+        assert_eq!(open.open(), 2);
+        drop(stream);
+        assert!(tasks.stop(Duration::from_secs(5)).await);
+        assert_eq!(open.open(), 0);
     }
 
     #[tokio::test]

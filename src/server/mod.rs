@@ -1,4 +1,4 @@
-//! Listeners for callers: TCP and Unix sockets, HTTP/1.1, several at once.
+//! Listeners for callers: TCP and Unix sockets, plain or TLS, HTTP/1.1, several at once.
 //!
 //! A connection costs a caller nothing but bytes: it is closed when a head does not arrive in time, when
 //! nothing is asked for too long, and when the caller stops taking an answer. A caller that hangs up
@@ -15,6 +15,7 @@ mod listen;
 mod owner;
 mod peer;
 mod tcp;
+mod tls;
 mod unix;
 mod wire;
 
@@ -23,3 +24,4 @@ pub use connection::Connections;
 pub use guard::Answered;
 pub use limits::Limits;
 pub use listen::{Address, Bound};
+pub use tls::{Certificate, Reload, Tls};

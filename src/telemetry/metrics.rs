@@ -40,6 +40,8 @@ struct Shared {
     sinks: Family<ResultLabel, Counter>,
     leases: Family<LeaseLabel, Counter>,
     rejections: Family<FailureLabel, Counter>,
+    handshakes: Family<ResultLabel, Counter>,
+    certificates: Family<ResultLabel, Counter>,
 }
 
 /// Why Leasehold called Vault.
@@ -74,6 +76,47 @@ impl Rejection {
     fn label(self) -> &'static str {
         match self {
             Self::Peer => "peer",
+        }
+    }
+}
+
+/// How a caller's TLS handshake went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Handshake {
+    Done,
+    /// It took longer than a request's head may.
+    Timeout,
+    /// The caller went away.
+    Closed,
+    /// HTTP without TLS.
+    PlainHttp,
+    /// Neither TLS nor HTTP.
+    NotTls,
+    /// No version, cipher suite, key exchange or protocol in common.
+    Incompatible,
+    /// The caller has to show a certificate, and showed none.
+    NoCertificate,
+    /// The caller's certificate is not a good one.
+    BadCertificate,
+    /// The caller ended it with an alert: it does not accept the listener's certificate.
+    Refused,
+    Other,
+}
+
+impl Handshake {
+    /// One word for metrics and log lines.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Timeout => "timeout",
+            Self::Closed => "closed",
+            Self::PlainHttp => "plain_http",
+            Self::NotTls => "not_tls",
+            Self::Incompatible => "incompatible",
+            Self::NoCertificate => "no_certificate",
+            Self::BadCertificate => "bad_certificate",
+            Self::Refused => "refused",
+            Self::Other => "other",
         }
     }
 }
@@ -152,6 +195,8 @@ impl Metrics {
             sinks: Family::default(),
             leases: Family::default(),
             rejections: Family::default(),
+            handshakes: Family::default(),
+            certificates: Family::default(),
             registry: Mutex::default(),
         };
         registry.register(
@@ -189,6 +234,16 @@ impl Metrics {
             "client_rejections",
             "Callers that were not let in",
             shared.rejections.clone(),
+        );
+        registry.register(
+            "listener_handshakes",
+            "TLS handshakes of callers",
+            shared.handshakes.clone(),
+        );
+        registry.register(
+            "listener_certificate_reloads",
+            "Changed certificate files that were taken up, or could not be",
+            shared.certificates.clone(),
         );
         *lock(&shared.registry) = registry;
         Self {
@@ -275,6 +330,21 @@ impl Metrics {
             reason: why.label(),
         };
         self.shared.rejections.get_or_create(&label).inc();
+    }
+
+    /// A caller's TLS handshake ended.
+    pub fn handshake(&self, how: Handshake) {
+        let result = how.label();
+        let count = self
+            .shared
+            .handshakes
+            .get_or_create(&ResultLabel { result });
+        count.inc();
+    }
+
+    /// A listener's changed certificate files were read.
+    pub fn certificates(&self, ok: bool) {
+        self.shared.certificates.get_or_create(&result(ok)).inc();
     }
 
     /// OpenMetrics text.

@@ -9,5 +9,5 @@ mod metrics;
 mod sample;
 
 pub use log::{LogFile, start};
-pub use metrics::{Call, LeaseEvent, Metrics, Rejection};
+pub use metrics::{Call, Handshake, LeaseEvent, Metrics, Rejection};
 pub use sample::Sample;

@@ -19,6 +19,10 @@ pub struct Sample {
     pub cache_leased_entries: u64,
     pub cache_bytes: u64,
     pub cache_max_bytes: u64,
+    /// Listeners that lend the token in plain text to other machines.
+    pub insecure_listeners: u64,
+    /// The earliest end of a listener's certificate.
+    pub certificate_expiry: Option<u64>,
     /// Client connections open.
     pub connections: u64,
     /// Tasks alive.
@@ -72,6 +76,11 @@ impl Sample {
                 "The bound of cache_bytes",
                 self.cache_max_bytes,
             ),
+            (
+                "listener_insecure",
+                "Listeners that lend the token in plain text to other machines",
+                self.insecure_listeners,
+            ),
             ("connections", "Client connections open", self.connections),
             ("tasks", "Tasks alive", self.tasks),
             (
@@ -106,6 +115,13 @@ impl Sample {
             gauges.push((
                 "lease_expiry_timestamp_seconds",
                 "The earliest end of a lease",
+                at,
+            ));
+        }
+        if let Some(at) = self.certificate_expiry {
+            gauges.push((
+                "listener_certificate_expiry_timestamp_seconds",
+                "The earliest end of a listener's certificate",
                 at,
             ));
         }

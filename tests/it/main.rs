@@ -21,6 +21,8 @@ mod process;
 #[cfg(test)]
 mod promises;
 #[cfg(test)]
+mod secure;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod telemetry;

@@ -6,5 +6,6 @@ mod dev;
 mod outage;
 mod signals;
 mod start;
+mod tls;
 mod unix;
 mod usage;

@@ -1,5 +1,6 @@
 //! Where callers come in.
 
+mod tls;
 mod unix;
 
 use std::time::Duration;
@@ -13,7 +14,12 @@ use super::{Check, defaults, named};
 
 impl Check<'_> {
     /// Each with its address as understood; `None` where it could not be.
-    pub(super) fn listeners(&self, typed: &[file::Listener]) -> Vec<(Listener, Option<Listen>)> {
+    /// `lends`: requests without a token get the shared one.
+    pub(super) fn listeners(
+        &self,
+        typed: &[file::Listener],
+        lends: bool,
+    ) -> Vec<(Listener, Option<Listen>)> {
         let mut listeners: Vec<(Listener, Option<Listen>)> = Vec::new();
         for listener in typed {
             let systemd = self.systemd(listener);
@@ -45,6 +51,9 @@ impl Check<'_> {
                     .map_or_else(String::new, |given| given.value.clone());
             }
             read.systemd = systemd;
+            if let (Some(address), true) = (&address, lends && !read.metrics_only) {
+                self.exposed(listener, address);
+            }
             listeners.push((read, address));
         }
         listeners
@@ -99,6 +108,7 @@ impl Check<'_> {
             address: address.map_or_else(|| defaults::LISTEN.to_owned(), ToString::to_string),
             socket: Socket::Tcp,
             systemd: None,
+            tls: self.listener_tls(typed),
             metrics_only: self.is_metrics_only(typed.role.as_ref()),
             enable_quit: flag(&typed.enable_quit),
             require_request_header: flag(&typed.require_request_header),
@@ -130,23 +140,27 @@ impl Check<'_> {
             .filter(|given| !given.value.is_empty());
         let text = given.map_or(defaults::LISTEN, |given| given.value.as_str());
         match Listen::parse(text) {
-            Ok(address) => {
-                if !address.is_loopback() {
-                    let message = format!(
-                        "{address} is reachable from other machines, in plain text: \
-                         whoever gets there can use the auto-auth token"
-                    );
-                    let note = Note::warning(Phase::Validate, place(typed), message);
-                    self.found.add(note.key("listener.address"));
-                }
-                Some(address)
-            }
+            Ok(address) => Some(address),
             Err(message) => {
                 let note = Note::error(Phase::Validate, place(typed), message);
                 self.found.add(note.key("listener.address"));
                 None
             }
         }
+    }
+
+    /// Compose files do this, so it runs; nobody should do it unknowingly.
+    fn exposed(&self, typed: &file::Listener, address: &Listen) {
+        if address.is_loopback() || !typed.tls.is_off() {
+            return;
+        }
+        let message = format!(
+            "{address} is reachable from other machines, in plain text: whoever gets there can use the \
+             auto-auth token, and whoever is on the way can read what it fetches; set tls_cert_file and \
+             tls_key_file, or an address on 127.0.0.1"
+        );
+        let note = Note::warning(Phase::Validate, place(typed), message);
+        self.found.add(note.key("listener.address"));
     }
 
     fn is_metrics_only(&self, role: Option<&Given<String>>) -> bool {

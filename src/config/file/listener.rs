@@ -1,5 +1,6 @@
 //! `listener "tcp" { ... }` and `listener "unix" { ... }` as typed.
 
+mod tls;
 mod unix;
 
 use std::time::Duration;
@@ -9,8 +10,9 @@ use super::super::findings::{At, Given, Note, Phase};
 use super::super::forms::Form;
 use super::super::read::{Block, Fields, Other, Reader, Shape};
 use super::auto_auth::kind;
-use super::{idle, refuse, refused, silent};
+use super::{idle, refused};
 
+pub(in super::super) use tls::Tls;
 pub(in super::super) use unix::{Allowed, Unix};
 
 #[derive(Debug)]
@@ -27,6 +29,7 @@ pub(in super::super) struct Listener {
     pub(in super::super) header_timeout: Option<Given<Duration>>,
     pub(in super::super) idle_timeout: Option<Given<Duration>>,
     pub(in super::super) max_connections: Option<Given<i64>>,
+    pub(in super::super) tls: Tls,
 }
 
 /// The members of a JSON listener that are blocks, so no types.
@@ -44,7 +47,6 @@ impl Listener {
         let fields = Fields::new(reader, "listener", block.items.clone());
         let kind = kind(reader, &fields, block, "listener", "tcp");
         let kind = kind.map(|kind| kind.value.to_ascii_lowercase());
-        let tls_disable = fields.boolish("tls_disable");
         let is_unix = kind.as_deref() == Some("unix");
         let read = Self {
             at: block.at,
@@ -57,26 +59,10 @@ impl Listener {
             header_timeout: fields.duration("http_read_header_timeout"),
             idle_timeout: fields.duration("http_idle_timeout"),
             max_connections: fields.int("max_connections"),
+            tls: Tls::read(reader, &fields),
         };
-        let wants_tls: Vec<_> = TLS_KEYS
-            .iter()
-            .filter_map(|(name, form)| {
-                fields.others(&[silent(name, *form)]);
-                Some((*name, fields.has(name)?))
-            })
-            .collect();
         match kind.as_deref() {
-            Some("tcp") => {
-                // What could not be read there has been said.
-                if tls_disable.is_some() || fields.has("tls_disable").is_none() {
-                    tls(reader, &read, tls_disable.as_ref(), &wants_tls);
-                }
-                unix::refuse_guards(reader, &fields);
-            }
-            // Whoever reaches the socket is on this machine: TLS is served where it is asked for.
-            Some("unix") if tls_disable.is_some() || !wants_tls.is_empty() => {
-                tls(reader, &read, tls_disable.as_ref(), &wants_tls);
-            }
+            Some("tcp") => unix::refuse_guards(reader, &fields),
             Some("unix") | None => {}
             Some(other) => {
                 let message =
@@ -93,35 +79,6 @@ impl Listener {
         fields.finish();
         read
     }
-}
-
-/// Vault serves TLS unless told otherwise, and a caller who expects it must not find plain text.
-fn tls(
-    reader: Reader<'_>,
-    listener: &Listener,
-    disable: Option<&Given<bool>>,
-    wants: &[(&str, At)],
-) {
-    if disable.is_some_and(|disable| disable.value) {
-        for (name, at) in wants {
-            let message = format!("{name} has no effect: tls_disable is true");
-            let note = Note::warning(Phase::Build, Some(*at), message);
-            reader.found.add(note.key(format!("listener.{name}")));
-        }
-        return;
-    }
-    let (at, asks) = match wants.first() {
-        Some((name, at)) => (*at, format!("asks for TLS ({name})")),
-        None => (
-            disable.and_then(|given| given.at).unwrap_or(listener.at),
-            "means TLS, as tls_disable = true is not set".to_owned(),
-        ),
-    };
-    let message = format!(
-        "listener \"tcp\" {asks}: this version of Leasehold does not serve TLS; \
-         set tls_disable = true and keep the address on 127.0.0.1"
-    );
-    refuse(reader, at, "listener.tls_disable", message);
 }
 
 /// The agent reads `agent_api`, the proxy `proxy_api`; each passes over the other's.
@@ -184,32 +141,6 @@ fn inner_errors(reader: Reader<'_>, fields: &Fields<'_>, at: At) {
         );
     }
 }
-
-const TLS_KEYS: &[(&str, Form)] = &[
-    ("tls_cert_file", Form::Text),
-    ("tls_key_file", Form::Text),
-    ("tls_min_version", Form::Text),
-    ("tls_max_version", Form::Text),
-    ("tls_cipher_suites", Form::List),
-    ("tls_key_exchange_preferences", Form::List),
-    ("tls_prefer_server_cipher_suites", Form::Bool),
-    ("tls_require_and_verify_client_cert", Form::Bool),
-    ("tls_client_ca_file", Form::Text),
-    ("tls_disable_client_certs", Form::Bool),
-    ("tls_auto_reload", Form::Bool),
-    ("tls_auto_reload_interval", Form::Duration),
-    ("tls_acme_cache_path", Form::Text),
-    ("tls_acme_ca_directory", Form::Text),
-    ("tls_acme_test_ca_directory", Form::Text),
-    ("tls_acme_ca_root", Form::Text),
-    ("tls_acme_eab_key_id", Form::Text),
-    ("tls_acme_eab_mac_key", Form::Text),
-    ("tls_acme_key_type", Form::Text),
-    ("tls_acme_email", Form::Text),
-    ("tls_acme_domains", Form::List),
-    ("tls_acme_disable_http_challenge", Form::Bool),
-    ("tls_acme_disable_alpn_challenge", Form::Bool),
-];
 
 const AS_THE_PEERS: &str = "Vault's agent and proxy do nothing with it either";
 const NO_ADMISSION: &str = "keep the address on 127.0.0.1 and remove it";
