@@ -3,6 +3,7 @@
 mod bad_input;
 mod check;
 mod dev;
+mod memory;
 mod outage;
 mod secrets;
 mod signals;
