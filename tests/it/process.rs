@@ -4,6 +4,7 @@ mod bad_input;
 mod check;
 mod dev;
 mod memory;
+mod modes;
 mod outage;
 mod secrets;
 mod signals;
