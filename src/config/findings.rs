@@ -4,7 +4,8 @@ use std::cell::RefCell;
 
 use serde::Serialize;
 
-use super::excerpt::{Excerpt, mask};
+use super::excerpt::Excerpt;
+use super::mask::mask_message;
 use super::source::Sources;
 use crate::hcl::Span;
 
@@ -185,7 +186,7 @@ fn finding(note: Note, sources: &Sources) -> Finding {
         line: place.map(|(line, _)| line),
         column: place.map(|(_, column)| column),
         key: note.key,
-        message: mask(&note.message),
+        message: mask_message(&note.message),
         suggestion: note.suggestion,
         excerpt,
     }

@@ -14,6 +14,7 @@ mod file;
 mod findings;
 mod forms;
 mod load;
+mod mask;
 mod merge;
 mod read;
 mod socket;

@@ -1,6 +1,7 @@
 //! The program as its users have it: started by its name, seen through its output, its answers, its exit
 //! code. Every wait has a deadline; what was started is killed at the latest when the test ends.
 
+use std::cell::RefCell;
 use std::fs;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -27,6 +28,8 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
+
+use crate::canary::{self, Canaries};
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_leasehold");
 
@@ -172,6 +175,40 @@ impl Process {
         self.signal(signal);
         self.ended().await
     }
+}
+
+/// What it printed is searched for what its Vault was told in secret.
+impl Drop for Process {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let said = [("stdout", &self.out), ("stderr", &self.err)];
+            canary::judge(
+                &canaries(),
+                &said.map(|(channel, output)| (channel, output.text().into_bytes())),
+            );
+        }
+    }
+}
+
+thread_local! {
+    /// Of this test.
+    static VAULTS: RefCell<Vec<DevVault>> = const { RefCell::new(Vec::new()) };
+}
+
+fn canaries() -> Canaries {
+    let mut canaries = Canaries::new();
+    for vault in VAULTS.with_borrow(Vec::clone) {
+        canary::add(&mut canaries, "a secret id", vault.secret_id().expose());
+        for record in vault.log().records() {
+            if let Some(token) = record.header("x-vault-token") {
+                canary::add(&mut canaries, "a token", token);
+            }
+            if let Some(body) = record.body() {
+                canary::learn(&mut canaries, body);
+            }
+        }
+    }
+    canaries
 }
 
 impl Output {
@@ -328,6 +365,7 @@ impl Vault {
     pub(crate) async fn start_on(address: &str) -> Self {
         let (dev, tasks) = (DevVault::new(&Options::default()), Tasks::new());
         let address = dev.listen(address, &tasks).await.unwrap();
+        VAULTS.with_borrow_mut(|vaults| vaults.push(dev.clone()));
         Self {
             dev,
             address,

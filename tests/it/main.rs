@@ -5,6 +5,8 @@ mod auto_auth;
 #[cfg(test)]
 mod cache;
 #[cfg(test)]
+mod canary;
+#[cfg(test)]
 mod child;
 #[cfg(test)]
 mod config;

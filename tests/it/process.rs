@@ -3,7 +3,10 @@
 mod bad_input;
 mod check;
 mod dev;
+mod memory;
+mod modes;
 mod outage;
+mod secrets;
 mod signals;
 mod start;
 mod tls;

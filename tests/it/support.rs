@@ -3,10 +3,12 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::{self, Display};
-use std::io;
+use std::io::{self, Write};
 use std::ops::Deref;
-use std::sync::Arc;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,6 +29,8 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tower::ServiceExt;
 
+use crate::canary::{Ears, Sweep};
+
 /// See the module's text. Asked by itself it is a caller without a token of its own.
 pub(crate) struct Rig {
     pub(crate) vault: DevVault,
@@ -34,6 +38,7 @@ pub(crate) struct Rig {
     pub(crate) tasks: Tasks,
     client: Client,
     lines: Arc<Lines>,
+    pub(crate) sweep: Sweep,
 }
 
 /// The ways to Vault.
@@ -48,6 +53,8 @@ pub(crate) struct Lines {
 pub(crate) struct Client {
     front: Front,
     headers: HeaderMap,
+    /// What was answered to all clients of the rig that was no success.
+    errors: Arc<Mutex<Vec<u8>>>,
     pub(crate) tasks: Tasks,
 }
 
@@ -96,12 +103,20 @@ impl Rig {
         prepare(&vault);
         let mut config = config(&vault);
         change(&mut config);
+        let sweep = Sweep::begin();
+        sweep.said("debug", format!("{config:?} {config:#?} {vault:?}"));
         let (tasks, lines) = (Tasks::new(), Arc::new(Lines::default()));
-        let way = way(vault.clone(), tasks.clone(), Arc::clone(&lines));
+        let way = way(
+            vault.clone(),
+            tasks.clone(),
+            Arc::clone(&lines),
+            sweep.ears(),
+        );
         let leasehold = Leasehold::start_over(way, config).await.unwrap();
         let client = Client {
             front: leasehold.first_front().unwrap(),
             headers: HeaderMap::new(),
+            errors: Arc::default(),
             tasks: tasks.clone(),
         };
         Self {
@@ -110,6 +125,7 @@ impl Rig {
             tasks,
             client,
             lines,
+            sweep,
         }
     }
 
@@ -187,6 +203,36 @@ impl Rig {
     }
 }
 
+/// What Leasehold says of itself goes to the sweep, which searches when it ends, right after.
+impl Drop for Rig {
+    fn drop(&mut self) {
+        for (channel, target) in [
+            ("status", "/agent/v1/status"),
+            ("metrics", "/agent/v1/metrics"),
+            ("metrics", "/agent/v1/metrics?format=json"),
+            ("readiness", "/agent/v1/ready"),
+            ("health", "/agent/v1/health"),
+        ] {
+            // These wait for nobody.
+            if let Some(Ok(reply)) = at_once(self.client.raw("GET", target, None)) {
+                self.sweep.said(channel, reply.body);
+            }
+        }
+        self.sweep.said("debug", format!("{:?}", self.leasehold));
+        let errors = self.client.errors.lock().unwrap().split_off(0);
+        self.sweep.said("errors", errors);
+    }
+}
+
+/// What a future gives when it is asked once.
+fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut context = Context::from_waker(Waker::noop());
+    match pin!(future).poll(&mut context) {
+        Poll::Ready(value) => Some(value),
+        Poll::Pending => None,
+    }
+}
+
 /// Ended by [`Rig::recover`].
 pub(crate) struct Outage(FaultId);
 
@@ -204,6 +250,7 @@ impl Client {
         Self {
             front: leasehold.first_front().unwrap(),
             headers: HeaderMap::new(),
+            errors: Arc::default(),
             tasks: Tasks::new(),
         }
     }
@@ -300,6 +347,9 @@ impl Client {
         let Ok(response) = self.front.clone().oneshot(request).await;
         let (head, body) = response.into_parts();
         let body = body.collect().await.map_err(|_| Broken)?.to_bytes();
+        if head.status.is_client_error() || head.status.is_server_error() {
+            self.errors.lock().unwrap().extend_from_slice(&body);
+        }
         Ok(Reply {
             status: head.status,
             headers: head.headers,
@@ -539,18 +589,23 @@ pub(crate) fn measured(what: fmt::Arguments<'_>) {
     eprintln!("measured: {what}");
 }
 
+/// To where a test's output is not caught: what was not tested is to be seen in every run.
+pub(crate) fn say(line: &str) {
+    writeln!(io::stderr(), "{line}").expect("standard error is open");
+}
+
 /// KV version 2: what a write sends.
 pub(crate) fn kv2(value: impl Into<Value>) -> Value {
     json!({ "data": { "value": value.into() } })
 }
 
-fn way(vault: DevVault, tasks: Tasks, lines: Arc<Lines>) -> Way {
+fn way(vault: DevVault, tasks: Tasks, lines: Arc<Lines>, ears: Ears) -> Way {
     Way::streams(move || {
         if lines.is_down.load(Ordering::SeqCst) {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
         lines.made.fetch_add(1, Ordering::SeqCst);
-        Ok(vault.serve_duplex(&tasks))
+        Ok(ears.on(vault.serve_duplex(&tasks)))
     })
 }
 

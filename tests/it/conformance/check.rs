@@ -1,7 +1,6 @@
 //! The comparisons: through Leasehold with directly, and what is answered with what was recorded.
 
 use std::env;
-use std::io::{self, Write};
 
 use super::recording::Recording;
 use super::run::{Answered, Answers, play};
@@ -10,6 +9,7 @@ use super::server::{Program, Server};
 use super::shape;
 use super::stand::{Stand, Way};
 use super::table::{Memory, Scenario, Step};
+use crate::support::say;
 
 const WAYS: [Way; 3] = [Way::Direct, Way::Own, Way::Auto];
 
@@ -175,11 +175,6 @@ fn summary(program: &Program, [own, auto]: [usize; 2]) -> String {
         line.push_str("; recorded");
     }
     line + ")"
-}
-
-/// To where a test's output is not caught: which servers were asked is to be seen in every run.
-fn say(line: &str) {
-    writeln!(io::stderr(), "{line}").expect("standard error is open");
 }
 
 fn asks_to_record() -> bool {

@@ -6,7 +6,6 @@
 
 use std::fmt::Write;
 use std::fs;
-use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -19,7 +18,7 @@ use tokio::time::timeout;
 
 use super::client::Client;
 use super::server::{Program, Server};
-use crate::support::measured;
+use crate::support::{measured, say};
 use crate::wire::{Message, Wire};
 
 #[tokio::test]
@@ -31,7 +30,7 @@ async fn a_development_vault_shows_and_loses_nothing() {
 async fn a_real_server_shows_and_loses_nothing() {
     let Some(program) = Program::find() else {
         let line = "spellings: no bao or vault on PATH, only the development Vault was asked";
-        writeln!(io::stderr(), "{line}").expect("standard error is open");
+        say(line);
         return;
     };
     all(|| Server::real(&program), "real").await;
