@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -15,7 +16,21 @@ use leasehold::tasks::Tasks;
 use tokio::net::TcpListener;
 
 use crate::stand::client::Answer;
+use crate::stand::program::{Program, listening_on};
 use crate::stand::{Result, while_doing};
+
+/// This program again, as a server that sends `answer` whatever it is asked.
+pub(crate) async fn start(
+    core: Option<usize>,
+    directory: &Path,
+    answer: &Answer,
+) -> Result<(Program, SocketAddr)> {
+    let (this, path) = (std::env::current_exe()?, write(directory, answer)?);
+    let args = ["serve", "bare", &path.to_string_lossy()];
+    let mut program = Program::start(core, &this, &args)?;
+    let address = program.says(listening_on).await?;
+    Ok((program, address))
+}
 
 /// What `serve` reads.
 pub(crate) fn write(directory: &Path, answer: &Answer) -> Result<PathBuf> {

@@ -7,7 +7,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::secrets;
+use crate::secrets::{self, Expect};
 use crate::stand::client::Client;
 use crate::stand::leasehold::{self, Access, Wishes};
 use crate::stand::program::{Program, listening_on};
@@ -46,7 +46,7 @@ impl Scene {
         let (vault, access) = vault::start(None).await?;
         let config = configure(directory.path(), &access)?;
         let (leasehold, address) = leasehold::start(None, &config).await?;
-        let answer = secrets::check("Leasehold", address, secrets::KV, None).await?;
+        let answer = secrets::check("Leasehold", address, secrets::KV, None, Expect::Hit).await?;
         leasehold.stop().await?;
         let counts = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/profile");
         fs::create_dir_all(&counts)?;

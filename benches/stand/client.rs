@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, StatusCode};
+use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -42,14 +42,35 @@ impl Client {
     }
 
     pub(crate) async fn get(&mut self, target: &str, token: Option<&str>) -> Result<Answer> {
-        let mut request = Request::new(Full::default());
+        self.send("GET", target, token, Bytes::new()).await
+    }
+
+    pub(crate) async fn post(
+        &mut self,
+        target: &str,
+        token: Option<&str>,
+        fields: &Value,
+    ) -> Result<Answer> {
+        let body = Bytes::from(fields.to_string());
+        self.send("POST", target, token, body).await
+    }
+
+    async fn send(
+        &mut self,
+        method: &str,
+        target: &str,
+        token: Option<&str>,
+        body: Bytes,
+    ) -> Result<Answer> {
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = Method::from_bytes(method.as_bytes())?;
         *request.uri_mut() = target.parse()?;
         let headers = request.headers_mut();
         headers.insert("host", self.address.to_string().parse()?);
         if let Some(token) = token {
             headers.insert("x-vault-token", token.parse()?);
         }
-        let what = format!("GET {target}");
+        let what = format!("{method} {target}");
         let exchange = async {
             self.sender.ready().await?;
             let (head, body) = self.sender.send_request(request).await?.into_parts();

@@ -4,6 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use super::client::Client;
 use super::program::{Program, listening_on};
 use super::{Result, while_doing};
 
@@ -36,6 +37,17 @@ pub(crate) async fn start(core: Option<usize>, config: &Path) -> Result<(Program
     let mut program = Program::start(core, Path::new(BINARY), &["agent", &config])?;
     let address = program.says(listening_on).await?;
     Ok((program, address))
+}
+
+/// What its metrics say now; the name without its prefix.
+pub(crate) async fn gauge(client: &mut Client, name: &str) -> Result<f64> {
+    let answer = client.get("/agent/v1/metrics", None).await?;
+    let text = String::from_utf8_lossy(&answer.body).into_owned();
+    let value = text.lines().find_map(|line| {
+        let (have, value) = line.strip_prefix("leasehold_")?.split_once(' ')?;
+        (have == name).then(|| value.parse().ok())?
+    });
+    value.ok_or_else(|| format!("the metrics have no {name}").into())
 }
 
 /// Writes `NAME.hcl` and the credentials beside it.

@@ -3,6 +3,7 @@
 
 pub(crate) mod client;
 pub(crate) mod leasehold;
+pub(crate) mod linux;
 pub(crate) mod program;
 
 /// An error is a sentence for whoever runs the bench.

@@ -10,6 +10,7 @@ use leasehold::tasks::Tasks;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -65,6 +66,10 @@ impl Program {
         })
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
     /// The first line that it prints of which `read` makes something.
     pub(crate) async fn says<T>(&mut self, read: impl Fn(&str) -> Option<T>) -> Result<T> {
         let found = timeout(PATIENCE, async {
@@ -93,6 +98,12 @@ impl Program {
 pub(crate) fn listening_on(line: &str) -> Option<SocketAddr> {
     let (_, address) = line.split_once("listening address=")?;
     address.split_whitespace().next()?.parse().ok()
+}
+
+/// A port that was free a moment ago, for programs that do not tell which one they took.
+pub(crate) async fn free_port() -> Result<SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    Ok(listener.local_addr()?)
 }
 
 /// Reads to the end, so that the program never waits for its reader. What nobody takes is dropped.
