@@ -88,7 +88,7 @@ impl Entry {
         resource: &str,
         status: StatusCode,
         headers: &HeaderMap,
-        body: Bytes,
+        body: &[u8],
         countdowns: Vec<Range<usize>>,
         asked_at: Instant,
         stay: Stay,
@@ -97,10 +97,12 @@ impl Entry {
     ) -> Self {
         let mut kept = HeaderMap::with_capacity(headers.len() + 2);
         for (name, value) in headers.iter().filter(|(name, _)| !is_per_transfer(name)) {
-            kept.append(name, value.clone());
+            kept.append(name, on_its_own(value));
         }
         kept.insert(X_CACHE, HeaderValue::from_static("HIT"));
         kept.insert(AGE, HeaderValue::from_static("0"));
+        let body = Bytes::copy_from_slice(body);
+        let replay = replay.on_its_own();
         let refreshed = AtomicU64::new(0);
         let resource = resource.into();
         let countdowns = countdowns.into_boxed_slice();
@@ -231,6 +233,19 @@ impl Entry {
     }
 }
 
+impl Replay {
+    fn on_its_own(self) -> Self {
+        let headers = self.headers.iter();
+        let headers = headers.map(|(name, value)| (name.clone(), on_its_own(value)));
+        Self {
+            method: self.method,
+            target: self.target.as_str().parse().unwrap_or(self.target),
+            headers: headers.collect(),
+            body: Bytes::copy_from_slice(&self.body),
+        }
+    }
+}
+
 impl Static {
     fn freshness(&self, asked_at: Instant, now: Instant, generation: u64) -> Freshness {
         if self.owner.as_ref().is_some_and(|owner| owner.is_over(now))
@@ -247,6 +262,16 @@ impl Static {
             Freshness::Over
         }
     }
+}
+
+/// What hyper hands out are views of the buffers it reads into, eight KiB and more each: kept as they come,
+/// a small answer would keep two of them.
+fn on_its_own(value: &HeaderValue) -> HeaderValue {
+    let Ok(mut copy) = HeaderValue::from_bytes(value.as_bytes()) else {
+        return value.clone();
+    };
+    copy.set_sensitive(value.is_sensitive());
+    copy
 }
 
 /// Headers that belong to one transfer, not to the answer.
@@ -295,20 +320,53 @@ pub(super) mod tests {
             HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT"),
         );
         headers.insert("x-other", HeaderValue::from_static("kept"));
-        let body = Bytes::from_static(body.as_bytes());
         Entry::new(
             key,
             Identity::AutoAuth,
             "a",
             StatusCode::OK,
             &headers,
-            body,
+            body.as_bytes(),
             countdowns,
             Instant::now(),
             stay,
             replay,
             None,
         )
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_entry_holds_on_to_no_buffer_of_a_connection() {
+        let buffer = Bytes::from(vec![b'a'; 8192]);
+        let view = || buffer.slice(100..110);
+        let value = || HeaderValue::from_maybe_shared(view()).unwrap();
+        let path = Bytes::from(vec![b'/'; 8192]);
+        let replay = Replay {
+            method: Method::GET,
+            target: PathAndQuery::from_maybe_shared(path.slice(..10)).unwrap(),
+            headers: [(CONTENT_LENGTH, value())].into(),
+            body: view(),
+        };
+        let headers = HeaderMap::from_iter([(http::header::SERVER, value())]);
+        let entry = Entry::new(
+            Keyer::new().key(Identity::AutoAuth, Op::Read, None, "a", None, b""),
+            Identity::AutoAuth,
+            "a",
+            StatusCode::OK,
+            &headers,
+            &view(),
+            Vec::new(),
+            Instant::now(),
+            lease(10),
+            replay,
+            None,
+        );
+        drop(headers);
+        assert_eq!(entry.body, view());
+        assert_eq!(entry.headers["server"], "aaaaaaaaaa");
+        assert_eq!(entry.replay.target, "//////////");
+        assert!(buffer.is_unique());
+        assert!(path.is_unique());
     }
 
     /// A static entry of its own key, with a body of `size` bytes.
