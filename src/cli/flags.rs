@@ -211,7 +211,7 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Invocation, Usa
     }
     let mut root = Leasehold::command();
     root.build();
-    let Some((name, args)) = words.split_first() else {
+    let Some((name, args)) = without_program(&words).split_first() else {
         return Err(no_subcommand(&mut root, None));
     };
     if is_help(name) {
@@ -325,6 +325,15 @@ fn refuse(command: &Command) -> Result<(), String> {
         #[cfg(feature = "dev")]
         Command::Dev(_) => Ok(()),
         Command::Check(_) | Command::Version => Ok(()),
+    }
+}
+
+/// Compose files name the program again: the peers' images start a script that takes it as the first word. An
+/// image without a shell has no script.
+fn without_program(words: &[String]) -> &[String] {
+    match words.split_first() {
+        Some((name, rest)) if matches!(name.as_str(), "vault" | "bao" | "leasehold") => rest,
+        _ => words,
     }
 }
 
@@ -509,6 +518,17 @@ mod tests {
         assert_eq!((flags.config.len(), flags.format), (2, Some(Format::Json)));
         for line in ["version", "-v", "-version", "--version"] {
             assert!(matches!(run(line).0, Command::Version), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_program_may_be_named_again_once() {
+        for name in ["vault", "bao", "leasehold"] {
+            let flags = agent(&format!("{name} agent -config=/vault/config"));
+            assert_eq!(flags.config, ["/vault/config"]);
+            let line = format!("{name} {name} version");
+            assert_eq!(read(&line).unwrap_err().exit_code, 127, "{line}");
+            assert_eq!(read(name).unwrap_err().exit_code, 127, "{name}");
         }
     }
 
