@@ -137,6 +137,8 @@ fn nothing_names_a_place_on_one_machine() {
             continue;
         }
         for (number, line) in text.lines().enumerate() {
+            // The home in our images, and where the Kubernetes injector writes its configuration.
+            let line = &line.replace(concat!("/ho", "me/vault"), "");
             let own = |rest: &str| rest.starts_with(|first: char| first.is_ascii_lowercase());
             let temporary = line.split(concat!("/t", "mp/")).skip(1).any(own);
             if temporary || places.iter().any(|place| line.contains(place)) {
