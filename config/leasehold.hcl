@@ -127,6 +127,13 @@ listener "tcp" {
   #role = "default"
   # Answer 412 to requests without X-Vault-Request: true.
   #require_request_header = false
+  # Names in Host that are answered beside localhost and the loopback addresses; "*" is any. A listener that is not
+  # on loopback answers any unless told otherwise.
+  #allowed_hosts = ["localhost"]
+  # Bytes of a request's body; -1 for no limit.
+  #max_request_size = 33554432
+  # How long a body may be waited for, a second more for each KiB that has come.
+  #http_read_timeout = "30s"
   #http_read_header_timeout = "10s"
   #http_idle_timeout = "5m"
   #max_connections = 1024

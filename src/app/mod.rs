@@ -200,9 +200,7 @@ impl Leasehold {
             failed: Arc::new(move |error| request_failed(&recent, error)),
         };
         for (bound, listener) in bound.into_iter().zip(&self.config.listeners) {
-            let rules = Rules {
-                require_request_header: listener.require_request_header,
-            };
+            let rules = Rules::from(listener);
             let local = Arc::new(LocalEndpoints {
                 admin: admin.clone(),
                 powers: Powers::from(listener),

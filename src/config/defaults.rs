@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    Background, Cache, Config, Leases, Listener, Log, LogLevel, Socket, StaticSecrets,
-    UseAutoAuthToken, Vault, VaultTls,
+    AllowedHosts, Background, Cache, Config, Leases, Listener, Log, LogLevel, Socket,
+    StaticSecrets, UseAutoAuthToken, Vault, VaultTls,
 };
 
 pub(super) const ADDRESS: &str = "https://127.0.0.1:8200";
@@ -19,6 +19,9 @@ pub(super) const SERVICE_ACCOUNT_TOKEN: &str =
     "/var/run/secrets/kubernetes.io/serviceaccount/token";
 pub(super) const SINK_MODE: u32 = 0o640;
 pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// As Vault's own listener.
+pub(super) const REQUEST_SIZE: u64 = 32 * 1024 * 1024;
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 pub(super) const CONNECTIONS: usize = 1024;
 pub(super) const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -70,7 +73,10 @@ impl Default for Listener {
             metrics_only: false,
             enable_quit: false,
             require_request_header: false,
+            allowed_hosts: AllowedHosts::Only(Vec::new()),
             header_timeout: HEADER_TIMEOUT,
+            read_timeout: READ_TIMEOUT,
+            max_request_size: Some(REQUEST_SIZE),
             idle_timeout: IDLE_TIMEOUT,
             max_connections: CONNECTIONS,
         }

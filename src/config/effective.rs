@@ -8,9 +8,9 @@ use serde_json::{Map, Value, json};
 use super::tls::{cipher_suite_name, key_exchange_name};
 use super::units::{format_duration, format_size};
 use super::{
-    AppRole, AutoAuth, Cache, ClientCerts, Config, CredentialSource, Listener, ListenerTls,
-    LogLevel, Method, PathMode, PathRule, Principal, Product, Sink, Socket, UnixSocket,
-    UseAutoAuthToken, Vault,
+    AllowedHosts, AppRole, AutoAuth, Cache, ClientCerts, Config, CredentialSource, Listener,
+    ListenerTls, LogLevel, Method, PathMode, PathRule, Principal, Product, Sink, Socket,
+    UnixSocket, UseAutoAuthToken, Vault,
 };
 
 /// As JSON that is itself a configuration with the same effect.
@@ -195,6 +195,9 @@ fn listener(listener: &Listener, product: Product) -> Value {
         "role": if listener.metrics_only { "metrics_only" } else { "default" },
         "require_request_header": listener.require_request_header,
         (quit): { "enable_quit": listener.enable_quit },
+        "allowed_hosts": allowed_hosts(&listener.allowed_hosts),
+        "max_request_size": listener.max_request_size.map_or(json!(-1), |size| json!(size)),
+        "http_read_timeout": duration(listener.read_timeout),
         "http_read_header_timeout": duration(listener.header_timeout),
         "http_idle_timeout": duration(listener.idle_timeout),
         "max_connections": listener.max_connections,
@@ -272,6 +275,22 @@ fn tls(shown: &mut Map<String, Value>, tls: &ListenerTls) {
     };
     if let Some(file) = ca_file {
         put("tls_client_ca_file", path(file));
+    }
+}
+
+/// As a list that reads back: what is always allowed is shown by its best known name.
+fn allowed_hosts(hosts: &AllowedHosts) -> Value {
+    match hosts {
+        AllowedHosts::Any => json!("*"),
+        AllowedHosts::Only(names) => {
+            let names = names.iter().map(String::as_str);
+            json!(
+                std::iter::once("localhost")
+                    .chain(names)
+                    .collect::<Vec<_>>()
+                    .join(",")
+            )
+        }
     }
 }
 

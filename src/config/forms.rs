@@ -170,6 +170,14 @@ pub(super) fn size(value: &Value) -> Result<u64, String> {
     }
 }
 
+/// A size in which a negative number means that there is no limit.
+pub(super) fn limit(value: &Value) -> Result<i64, String> {
+    if let Ok(number) = int(value) {
+        return Ok(number);
+    }
+    i64::try_from(size(value)?).map_err(|_| "too large".to_owned())
+}
+
 pub(super) fn mode(value: &Value, source: &Source) -> Result<u32, String> {
     match &value.kind {
         ValueKind::String(text) => units::parse_mode(text),

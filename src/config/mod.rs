@@ -13,6 +13,7 @@ mod excerpt;
 mod file;
 mod findings;
 mod forms;
+mod hosts;
 mod load;
 mod mask;
 mod merge;
@@ -238,9 +239,25 @@ pub struct Listener {
     pub enable_quit: bool,
     /// 412 unless `X-Vault-Request: true`, control endpoints included.
     pub require_request_header: bool,
+    /// Which `Host` is answered.
+    pub allowed_hosts: AllowedHosts,
     pub header_timeout: Duration,
+    /// How long a body may be waited for, a second more for each KiB that has come.
+    pub read_timeout: Duration,
+    /// The largest body; `None`: any. Snapshots that are restored are exempt, as Vault has it.
+    pub max_request_size: Option<u64>,
     pub idle_timeout: Duration,
     pub max_connections: usize,
+}
+
+/// The names by which a listener may be called. A web page can give its own name the address of a listener
+/// on loopback (DNS rebinding); the name then stands in `Host`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AllowedHosts {
+    Any,
+    /// `localhost` and the addresses of loopback, which nobody can give to anybody else, and these: host
+    /// names and addresses in lower case, `*.suffix`; with a port or, for any port, without.
+    Only(Vec<String>),
 }
 
 /// The token bucket of Leasehold's own calls to Vault.

@@ -133,6 +133,10 @@ impl<'a> Fields<'a> {
         self.scalar(name, forms::size)
     }
 
+    pub(super) fn limit(&self, name: &'static str) -> Option<Given<i64>> {
+        self.scalar(name, forms::limit)
+    }
+
     pub(super) fn mode(&self, name: &'static str) -> Option<Given<u32>> {
         let mode = self.scalar(name, |value| forms::mode(value, self.reader.source))?;
         let raw = mode

@@ -8,6 +8,7 @@ mod catch_panic;
 mod forward;
 mod heal;
 mod hide;
+mod hosts;
 mod inject;
 mod lent;
 mod respond;
@@ -26,6 +27,7 @@ use tower::{Service, ServiceBuilder};
 
 pub use admission::Rules;
 pub use heal::Suspect;
+pub use hosts::Hosts;
 pub use inject::Inject;
 pub use lent::Lent;
 pub use respond::error_response;
@@ -90,7 +92,7 @@ pub fn stack(
         // A bug in one request ends that request alone.
         .layer_fn(catch_panic::CatchPanic::new)
         // Who may come in at all; local endpoints too.
-        .layer_fn(move |below| admission::Admission::new(below, rules))
+        .layer_fn(move |below| admission::Admission::new(below, rules.clone()))
         // `/agent/v1/*` goes no further.
         .layer_fn(move |below| LocalFirst {
             local: Arc::clone(&local),

@@ -5,11 +5,12 @@ mod unix;
 
 use std::time::Duration;
 
-use super::super::Listener;
 use super::super::address::Listen;
 use super::super::file;
 use super::super::findings::{At, Given, Note, Phase};
+use super::super::hosts::AllowedHost;
 use super::super::socket::{Activation, Socket};
+use super::super::{AllowedHosts, Listener};
 use super::{Check, defaults, named};
 
 impl Check<'_> {
@@ -112,6 +113,13 @@ impl Check<'_> {
             metrics_only: self.is_metrics_only(typed.role.as_ref()),
             enable_quit: flag(&typed.enable_quit),
             require_request_header: flag(&typed.require_request_header),
+            allowed_hosts: self.allowed_hosts(typed, address),
+            max_request_size: max_request_size(typed.max_request_size.as_ref()),
+            read_timeout: self.duration(
+                named("listener.http_read_timeout", typed.read_timeout.as_ref()),
+                Duration::from_millis(100)..=Duration::from_secs(24 * 3600),
+                defaults::READ_TIMEOUT,
+            ),
             header_timeout: self.duration(
                 named(
                     "listener.http_read_header_timeout",
@@ -131,6 +139,37 @@ impl Check<'_> {
                 defaults::CONNECTIONS,
             ),
         }
+    }
+
+    /// Unless told otherwise, whoever calls a listener on loopback, or a socket of systemd's whose address is not
+    /// known here, calls it by a name of loopback; one that others reach has names that only they know, and
+    /// no web page reaches a Unix socket.
+    fn allowed_hosts(&self, typed: &file::Listener, address: Option<&Listen>) -> AllowedHosts {
+        let Some(allowed) = &typed.allowed_hosts else {
+            let is_any = typed.unix.is_some() || address.is_some_and(|it| !it.is_loopback());
+            return if is_any {
+                AllowedHosts::Any
+            } else {
+                AllowedHosts::Only(Vec::new())
+            };
+        };
+        let mut only = Vec::new();
+        let mut is_any = false;
+        for given in allowed {
+            match AllowedHost::parse(&given.value) {
+                Ok(AllowedHost::Any) => is_any = true,
+                Ok(AllowedHost::Loopback) => {}
+                Ok(AllowedHost::Named(name)) => only.push(name),
+                Err(message) => {
+                    let note = Note::error(Phase::Validate, given.at, message);
+                    self.found.add(note.key("listener.allowed_hosts"));
+                }
+            }
+        }
+        if is_any {
+            return AllowedHosts::Any;
+        }
+        AllowedHosts::Only(only)
     }
 
     fn listen(&self, typed: &file::Listener) -> Option<Listen> {
@@ -179,6 +218,14 @@ impl Check<'_> {
                 false
             }
         }
+    }
+}
+
+/// As Vault's own listener has it: 0 is the default, less is no limit.
+fn max_request_size(typed: Option<&Given<i64>>) -> Option<u64> {
+    match typed.map_or(0, |given| given.value) {
+        0 => Some(defaults::REQUEST_SIZE),
+        size => u64::try_from(size).ok(),
     }
 }
 

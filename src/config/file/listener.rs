@@ -10,7 +10,7 @@ use super::super::findings::{At, Given, Note, Phase};
 use super::super::forms::Form;
 use super::super::read::{Block, Fields, Other, Reader, Shape};
 use super::auto_auth::kind;
-use super::{idle, refused};
+use super::idle;
 
 pub(in super::super) use tls::Tls;
 pub(in super::super) use unix::{Allowed, Unix};
@@ -26,6 +26,9 @@ pub(in super::super) struct Listener {
     pub(in super::super) role: Option<Given<String>>,
     pub(in super::super) require_request_header: Option<Given<bool>>,
     pub(in super::super) enable_quit: Option<Given<bool>>,
+    pub(in super::super) allowed_hosts: Option<Vec<Given<String>>>,
+    pub(in super::super) max_request_size: Option<Given<i64>>,
+    pub(in super::super) read_timeout: Option<Given<Duration>>,
     pub(in super::super) header_timeout: Option<Given<Duration>>,
     pub(in super::super) idle_timeout: Option<Given<Duration>>,
     pub(in super::super) max_connections: Option<Given<i64>>,
@@ -56,6 +59,9 @@ impl Listener {
             role: fields.text("role"),
             require_request_header: fields.boolish("require_request_header"),
             enable_quit: enable_quit(reader, &fields),
+            allowed_hosts: fields.list("allowed_hosts"),
+            max_request_size: fields.limit("max_request_size"),
+            read_timeout: fields.duration("http_read_timeout"),
             header_timeout: fields.duration("http_read_header_timeout"),
             idle_timeout: fields.duration("http_idle_timeout"),
             max_connections: fields.int("max_connections"),
@@ -143,10 +149,10 @@ fn inner_errors(reader: Reader<'_>, fields: &Fields<'_>, at: At) {
 }
 
 const AS_THE_PEERS: &str = "Vault's agent and proxy do nothing with it either";
-const NO_ADMISSION: &str = "keep the address on 127.0.0.1 and remove it";
+const DURATION: &str = "vault { timeout } or CLIENT_TIMEOUT bounds how long Vault is waited for, \
+                        http_read_timeout how long the caller is";
 
 const OTHERS: &[Other] = &[
-    refused("allowed_hosts", Form::List, NO_ADMISSION),
     idle("proxy_protocol_behavior", Form::Text, AS_THE_PEERS),
     idle("proxy_protocol_authorized_addrs", Form::List, AS_THE_PEERS),
     idle("x_forwarded_for_authorized_addrs", Form::List, AS_THE_PEERS),
@@ -171,10 +177,8 @@ const OTHERS: &[Other] = &[
         Form::Text,
         AS_THE_PEERS,
     ),
-    idle("http_read_timeout", Form::Duration, AS_THE_PEERS),
     idle("http_write_timeout", Form::Duration, AS_THE_PEERS),
-    idle("max_request_size", Form::Int, AS_THE_PEERS),
-    idle("max_request_duration", Form::Duration, AS_THE_PEERS),
+    idle("max_request_duration", Form::Duration, DURATION),
     idle("max_request_json_memory", Form::Int, AS_THE_PEERS),
     idle("max_request_json_strings", Form::Int, AS_THE_PEERS),
     idle("max_request_json_depth", Form::Int, AS_THE_PEERS),

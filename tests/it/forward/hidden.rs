@@ -48,7 +48,7 @@ async fn lent_until(cached: bool, mode: UseAutoAuthToken) -> (DevVault, Wire, Te
 fn ask(method: &str, path: &str, headers: &str, body: &str) -> String {
     let length = body.len();
     format!(
-        "{method} /v1/{path} HTTP/1.1\r\nHost: a\r\n{headers}Content-Length: {length}\r\n\r\n{body}"
+        "{method} /v1/{path} HTTP/1.1\r\nHost: localhost\r\n{headers}Content-Length: {length}\r\n\r\n{body}"
     )
 }
 

@@ -27,7 +27,7 @@ impl Program {
         let cache = if cached { "cache {}" } else { "" };
         let text = format!(
             "vault {{ address = \"{vault}\" }}\n{cache}\n\
-             listener \"tcp\" {{\n  address = \"127.0.0.1:0\"\n  tls_disable = true\n}}\n"
+             listener \"tcp\" {{\n  address = \"127.0.0.1:0\"\n  tls_disable = true\n  max_request_size = -1\n}}\n"
         );
         std::fs::write(&file, text).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_leasehold"))
@@ -81,8 +81,9 @@ async fn an_upload_of_100_mib_stays_under_40_mib() {
         let program = Program::start(&vault.address(), cached, &[]).await;
         for path in ["/v1/secret/data/x", "/v1/transit/encrypt/x"] {
             let mut client = program.client().await;
-            let head =
-                format!("PUT {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {LENGTH}\r\n\r\n");
+            let head = format!(
+                "PUT {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {LENGTH}\r\n\r\n"
+            );
             let uploading = async {
                 client.send(head).await;
                 let block = vec![b'x'; 1024 * 1024];

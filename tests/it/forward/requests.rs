@@ -97,7 +97,7 @@ async fn what_is_asked_in_absolute_form_or_of_everything_arrives_as_vault_reads_
         for (method, target, arrives) in [
             (
                 "GET",
-                "http://elsewhere/v1/secret/data/x?a",
+                "http://LocalHost:8201/v1/secret/data/x?a",
                 "/v1/secret/data/x?a",
             ),
             ("OPTIONS", "*", "*"),
@@ -120,7 +120,7 @@ async fn headers_arrive_as_they_are_and_none_is_added() {
     let vault = Recorder::start(not_found).await;
     let long = "v".repeat(40_000);
     let request = format!(
-        "PUT /v1/secret/data/x HTTP/1.1\r\nhost: leasehold\r\nX-Vault-Token: t\r\n\
+        "PUT /v1/secret/data/x HTTP/1.1\r\nhost: localhost\r\nX-Vault-Token: t\r\n\
          X-Many: 1\r\nx-other:  spaced  out \r\nx-many: 2\r\nX-MANY: \r\nX-Many: 1\r\n\
          Cookie: a=1\r\nCookie: b=2\r\nX-Long: {long}\r\nX-Bytes: \u{e9}\r\n\
          Authorization: Basic x\r\nAccept-Encoding: gzip\r\nsec-fetch-mode: cors\r\n\
@@ -159,7 +159,7 @@ async fn a_bare_request_arrives_bare() {
     for cached in EACH {
         let mut client = client(vault.address(), cached).await;
         for method in METHODS {
-            let request = format!("{method} /v1/secret/data/x HTTP/1.1\r\nHost: leasehold\r\n\r\n");
+            let request = format!("{method} /v1/secret/data/x HTTP/1.1\r\nHost: localhost\r\n\r\n");
             client.ask(request).await;
             let names = vault.take()[0].headers().into_iter().map(|(name, _)| name);
             let names: Vec<String> = names.collect();
@@ -173,7 +173,7 @@ async fn headers_of_the_connection_stay_behind() {
     let vault = Recorder::start(not_found).await;
     for cached in EACH {
         let mut client = client(vault.address(), cached).await;
-        let request = "GET /v1/secret/data/x HTTP/1.1\r\nHost: leasehold\r\nX-Vault-Token: t\r\n\
+        let request = "GET /v1/secret/data/x HTTP/1.1\r\nHost: localhost\r\nX-Vault-Token: t\r\n\
              Connection: Upgrade, HTTP2-Settings\r\nConnection: X-Mine , keep-alive\r\n\
              Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\nX-Mine: 1\r\n\
              Keep-Alive: timeout=5\r\nProxy-Connection: keep-alive\r\nTE: trailers\r\n\
@@ -202,7 +202,7 @@ async fn a_header_that_connection_names_counts_for_nobody() {
     let mut client = client(vault.address(), true).await;
     let ask = |connection: &str| {
         format!(
-            "GET /v1/secret/data/x HTTP/1.1\r\nHost: a\r\nX-Vault-Token: t\r\n\
+            "GET /v1/secret/data/x HTTP/1.1\r\nHost: localhost\r\nX-Vault-Token: t\r\n\
              X-Vault-Namespace: team\r\nConnection: {connection}\r\n\r\n"
         )
     };
@@ -235,7 +235,7 @@ async fn bodies_arrive_whole_however_they_are_framed() {
                     rest.len(),
                 ),
             ] {
-                let request = format!("POST /v1/{path} HTTP/1.1\r\nHost: a\r\n{framed}");
+                let request = format!("POST /v1/{path} HTTP/1.1\r\nHost: localhost\r\n{framed}");
                 client.ask(request).await;
                 let seen = vault.take();
                 assert_eq!(seen.len(), 1);
@@ -251,8 +251,9 @@ async fn a_length_of_zero_is_no_body_and_no_error() {
     for cached in EACH {
         let mut client = client(vault.address(), cached).await;
         for method in METHODS {
-            let request =
-                format!("{method} /v1/kv/x HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+            let request = format!(
+                "{method} /v1/kv/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
+            );
             assert_eq!(client.ask(request).await.status(), 404);
             assert_eq!(vault.take().len(), 1, "{method} {cached}");
         }
@@ -265,8 +266,9 @@ async fn a_read_with_a_body_keeps_it() {
     for cached in EACH {
         let mut client = client(vault.address(), cached).await;
         for method in ["GET", "LIST", "DELETE"] {
-            let request =
-                format!("{method} /v1/kv/x HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{{}}");
+            let request = format!(
+                "{method} /v1/kv/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{{}}"
+            );
             client.ask(request).await;
             assert_eq!(vault.take()[0].text(), "{}", "{method} {cached}");
         }
@@ -280,7 +282,7 @@ async fn who_waits_to_be_told_is_told_to_go_on() {
         let mut client = client(vault.address(), cached).await;
         client
             .send(
-                "PUT /v1/secret/data/x HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\
+                "PUT /v1/secret/data/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\
                  Expect: 100-continue\r\n\r\n",
             )
             .await;
@@ -295,7 +297,7 @@ async fn who_waits_to_be_told_is_told_to_go_on() {
 #[tokio::test]
 async fn a_request_in_tiny_pieces_is_one_request() {
     let vault = Recorder::start(not_found).await;
-    let request = "POST /v1/auth/approle/login HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\
+    let request = "POST /v1/auth/approle/login HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n\
                    2\r\n{\"\r\n3\r\na\":\r\n2\r\n1}\r\n0\r\n\r\n";
     for cached in EACH {
         let mut client = client(vault.address(), cached).await;
@@ -351,7 +353,8 @@ async fn callers_with_different_tokens_never_share() {
         ];
         for token in tokens {
             let mut client = client_of(&leasehold).await;
-            let request = format!("GET /v1/secret/data/x HTTP/1.1\r\nHost: a\r\n{token}\r\n\r\n");
+            let request =
+                format!("GET /v1/secret/data/x HTTP/1.1\r\nHost: localhost\r\n{token}\r\n\r\n");
             client.send(&request).await;
             clients.push((client, request));
         }

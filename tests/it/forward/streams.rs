@@ -66,7 +66,7 @@ async fn first_bytes_of_an_upload_go_out_at_once() {
             "auth/approle/login",
         ] {
             let mut client = client(vault.address(), cached).await;
-            let head = format!("POST /v1/{path} HTTP/1.1\r\nHost: a\r\n");
+            let head = format!("POST /v1/{path} HTTP/1.1\r\nHost: localhost\r\n");
             client
                 .send(head + "Transfer-Encoding: chunked\r\n\r\n3\r\n{\"a\r\n")
                 .await;
@@ -91,7 +91,7 @@ async fn a_large_upload_is_not_read_ahead() {
     for cached in EACH {
         let mut client = client(vault.address(), cached).await;
         client
-            .send("PUT /v1/transit/encrypt/x HTTP/1.1\r\nHost: a\r\nContent-Length: 10000000\r\n\r\nabc")
+            .send("PUT /v1/transit/encrypt/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10000000\r\n\r\nabc")
             .await;
         let mut upstream = vault.accept().await;
         let head = upstream.head().await.unwrap();
@@ -108,7 +108,7 @@ async fn an_answer_before_the_uploads_end_reaches_the_client() {
         let mut client = client(vault.address(), cached).await;
         client
             .send(
-                "PUT /v1/secret/data/x HTTP/1.1\r\nHost: a\r\nContent-Length: 10000000\r\n\r\nabc",
+                "PUT /v1/secret/data/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10000000\r\n\r\nabc",
             )
             .await;
         let mut upstream = vault.accept().await;
@@ -176,7 +176,7 @@ async fn a_hang_up_within_an_upload_reaches_vault() {
             let mut client = client(vault.address(), cached).await;
             client
                 .send(format!(
-                    "PUT /v1/secret/data/x HTTP/1.1\r\nHost: a\r\n{framing}"
+                    "PUT /v1/secret/data/x HTTP/1.1\r\nHost: localhost\r\n{framing}"
                 ))
                 .await;
             let mut upstream = vault.accept().await;
