@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use super::reply::{self, Reply};
 use super::{BoxError, House};
 use crate::error::{Error, Kind, Result};
+use crate::upstream::broke_off;
 
 /// Clears before it answers: the next request after the answer finds nothing of what was cleared.
 pub(super) async fn clear<H, B>(house: &H, body: B) -> Reply
@@ -50,7 +51,8 @@ where
             Kind::TooLarge,
             format!("a request to clear the cache has at most {LARGEST_REQUEST} bytes"),
         )),
-        Ok(Err(_)) | Err(_) => Err(Error::new(
+        Ok(Err(error)) => Err(broke_off(&*error)),
+        Err(_) => Err(Error::new(
             Kind::BadRequest,
             "the request's body did not come to its end",
         )),

@@ -5,7 +5,7 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -63,7 +63,7 @@ pub(super) async fn serve<T, S, B>(
     B::Error: Into<BoxError>,
 {
     let line = Arc::new(Line::new());
-    let wire = TokioIo::new(Wire::new(stream, Arc::clone(&line)));
+    let wire = TokioIo::new(Wire::new(stream, Arc::clone(&line), limits));
     let guard = Guard::new(service, Arc::clone(&line), refusal);
     let mut connection = pin!(http(&limits).serve_connection(wire, guard));
     let mut clock = pin!(Clock::new(limits, Arc::clone(&line)));
@@ -71,6 +71,8 @@ pub(super) async fn serve<T, S, B>(
     let mut stop = Stop::NotYet;
     poll_fn(|cx| {
         loop {
+            // The wire says so again if this turn asks it for more than there is.
+            line.starves(false);
             if connection.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(());
             }
@@ -84,7 +86,11 @@ pub(super) async fn serve<T, S, B>(
                 connection.as_mut().graceful_shutdown();
                 continue;
             }
-            return clock.as_mut().poll(cx);
+            let slow = matches!(ready!(clock.as_mut().poll(cx)), Phase::Head | Phase::Body);
+            // Said once; a caller that is not even there to hear it is let go.
+            if !slow || !line.give_up() {
+                return Poll::Ready(());
+            }
         }
     })
     .await;
@@ -107,7 +113,6 @@ fn http(limits: &Limits) -> http1::Builder {
         .half_close(false)
         // As Vault's own server writes them, for who reads answers by eye or with grep.
         .title_case_headers(true)
-        .max_header_size(limits.max_header_bytes)
         .max_buf_size(limits.max_header_bytes.max(LARGEST_READ));
     http
 }
@@ -116,12 +121,15 @@ pin_project_lite::pin_project! {
     /// Ends when the peer has kept the connection waiting for too long.
     ///
     /// It notes when a phase began and lets its timer be: a timer that fires early looks again. So a
-    /// busy connection never touches the timer.
+    /// busy connection never touches the timer. It says which phase took too long.
     struct Clock {
         limits: Limits,
         line: Arc<Line>,
         seen: (Phase, u64),
         since: Instant,
+        // For how long the newest request's body has been waited for, up to `since`.
+        starved: Duration,
+        request: u64,
         #[pin]
         timer: Sleep,
     }
@@ -133,6 +141,8 @@ impl Clock {
         Self {
             seen: line.phase(),
             since: now,
+            starved: Duration::ZERO,
+            request: 0,
             timer: sleep_until(now + limits.idle_timeout),
             limits,
             line,
@@ -141,17 +151,30 @@ impl Clock {
 }
 
 impl Future for Clock {
-    type Output = ();
+    type Output = Phase;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Phase> {
         let mut this = self.project();
         let seen = this.line.phase();
         if *this.seen != seen {
+            let now = Instant::now();
+            if this.seen.0 == Phase::Body {
+                *this.starved += now - *this.since;
+            }
             *this.seen = seen;
-            *this.since = Instant::now();
+            *this.since = now;
         }
         let patience = match seen.0 {
             Phase::Running => return Poll::Pending,
+            Phase::Body => {
+                let (request, bytes) = this.line.body();
+                if *this.request != request {
+                    *this.request = request;
+                    *this.starved = Duration::ZERO;
+                }
+                let earned = Duration::from_secs(bytes / SLOWEST_BODY);
+                (this.limits.body_timeout + earned).saturating_sub(*this.starved)
+            }
             Phase::Head => this.limits.header_timeout,
             Phase::Idle | Phase::Blocked => this.limits.idle_timeout,
             Phase::Lingering => LINGER,
@@ -162,7 +185,7 @@ impl Future for Clock {
         }
         while this.timer.as_mut().poll(cx).is_ready() {
             if Instant::now() >= end {
-                return Poll::Ready(());
+                return Poll::Ready(seen.0);
             }
             this.timer.as_mut().reset(end);
         }
@@ -170,6 +193,8 @@ impl Future for Clock {
     }
 }
 
+/// Bytes of a body that earn it a second more.
+const SLOWEST_BODY: u64 = 1024;
 /// The largest piece of a body that is read at once.
 const LARGEST_READ: usize = 128 * 1024;
 /// How long a caller that was answered before it had sent everything may take to notice.
@@ -330,6 +355,95 @@ mod tests {
         }
         let closed = caller.closed.await.unwrap();
         assert_eq!((closed - start).as_secs(), 110);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_too_slow_is_told() {
+        for begun in [&b"GET /v1/"[..], b"P", b"GET / HTTP/1.1\r\nHost: a\r\n"] {
+            let mut caller = Caller::new();
+            caller.ask(GET).await;
+            caller.send(begun).await;
+            let text = caller.rest().await;
+            assert!(text.starts_with("HTTP/1.1 408"), "{text}");
+            assert!(text.contains("http_read_header_timeout"), "{text}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_trickles_is_given_up_and_one_that_comes_along_is_not() {
+        for (piece, answered) in [(1_usize, false), (5_000, true)] {
+            let mut caller = Caller::new();
+            caller
+                .send(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n")
+                .await;
+            let start = Instant::now();
+            for _ in 0..100_000 / piece {
+                if caller.stream.write_all(&vec![b'x'; piece]).await.is_err() {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_secs(5)).await;
+                if caller.dropped.load(Ordering::Relaxed) > 0 {
+                    break;
+                }
+            }
+            if answered {
+                assert!(caller.answer().await.contains("xxx"));
+                assert!(start.elapsed() > Duration::from_secs(90));
+            } else {
+                let closed = caller.closed.await.unwrap();
+                assert_eq!((closed - start).as_secs(), 30);
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_nobody_takes_is_in_nobodys_debt() {
+        let mut caller = Caller::over(1024);
+        let body = vec![b'x'; 20_000];
+        let head = "PUT /slow HTTP/1.1\r\nHost: a\r\nContent-Length: 20000\r\n\r\n";
+        let go = Arc::clone(&caller.go);
+        let request = [head.as_bytes(), &body].concat();
+        let sending = caller.send(&request);
+        tokio::join!(sending, async {
+            tokio::time::sleep(Duration::from_secs(1000)).await;
+            go.notify_one();
+        });
+        assert!(caller.answer().await.starts_with("HTTP/1.1 200"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_is_too_large_is_refused_before_it_comes_or_as_it_does() {
+        let mut caller = Caller::new();
+        let head =
+            "PUT / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 40000000\r\n\r\n";
+        let text = caller.ask(head.as_bytes()).await;
+        assert!(text.starts_with("HTTP/1.1 413"), "{text}");
+        assert!(text.contains("max_request_size"), "{text}");
+        let mut caller = Caller::new();
+        let chunked = "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n4000000\r\n";
+        // The service above answers with what it got; the connection is over.
+        let text = caller.ask(chunked.as_bytes()).await;
+        assert!(text.ends_with("PUT "), "{text}");
+        assert!(!text.contains("HTTP/1.1 100") && caller.rest().await.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_comes_behind_the_answers_to_what_was_asked_before() {
+        let mut caller = Caller::new();
+        let slow = b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n";
+        let sent = [slow, GET, b"GET  / HTTP/1.1\r\n", GET].concat();
+        caller.send(&sent).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        caller.go.notify_one();
+        let text = caller.rest().await;
+        let statuses: Vec<&str> = text.matches("HTTP/1.1 200").collect();
+        assert_eq!(statuses.len(), 2, "{text}");
+        let (_, refused) = text.split_once("HTTP/1.1 400").expect("a refusal");
+        assert!(refused.contains("Connection: close"), "{text}");
+        assert!(
+            refused.contains(r#"{"errors":["#) && !refused.contains("HTTP/1.1 200"),
+            "{text}"
+        );
     }
 
     #[tokio::test(start_paused = true)]

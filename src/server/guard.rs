@@ -1,5 +1,5 @@
-//! What stands between hyper and the service: it notes when a request runs, and refuses what cannot be
-//! understood in one way only.
+//! What stands between hyper and the service: it notes when a request runs, and answers in the place of
+//! requests that the wire has refused.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
@@ -50,16 +50,14 @@ where
     type Future = Answering<S>;
 
     fn call(&self, request: Request<Incoming>) -> Answering<S> {
-        let (running, clear) = self.line.begin();
-        let fixed = |text: &'static str| Bytes::from_static(text.as_bytes());
-        let refusal = if let Some(reason) = &self.refusal {
-            Some((StatusCode::FORBIDDEN, reason.clone()))
-        } else if !clear {
-            Some((StatusCode::BAD_REQUEST, fixed(UNCLEAR)))
-        } else if request.method() == Method::CONNECT {
-            Some((StatusCode::METHOD_NOT_ALLOWED, fixed(NO_TUNNELS)))
-        } else {
-            None
+        let (running, flaw) = self.line.begin();
+        let refusal = match (&self.refusal, flaw) {
+            (Some(reason), _) => Some((StatusCode::FORBIDDEN, reason.clone())),
+            (None, Some(flaw)) => {
+                tracing::debug!(?flaw, "a request was refused unread");
+                Some((flaw.status(), Bytes::from_static(flaw.json().as_bytes())))
+            }
+            (None, None) => None,
         };
         let answer = match refusal {
             Some((status, reason)) => Answer::Refused { status, reason },
@@ -170,7 +168,3 @@ fn refusal(status: StatusCode, reason: Bytes) -> Response<Full<Bytes>> {
     headers.insert(CONNECTION, HeaderValue::from_static("close"));
     response
 }
-
-const UNCLEAR: &str = r##"{"errors":["the request has both Content-Length and Transfer-Encoding, so nobody can say where it ends, or a bare # in its target; send one length, and %23"]}"##;
-const NO_TUNNELS: &str =
-    r#"{"errors":["CONNECT is not served: this is an API proxy, set VAULT_ADDR to it instead"]}"#;

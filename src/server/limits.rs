@@ -9,12 +9,17 @@ use crate::config;
 pub struct Limits {
     /// From the first byte of a request to the end of its head.
     pub header_timeout: Duration,
+    /// How long a request's body may be waited for in all, a second more for each KiB that has come. Time
+    /// in which we do not take more of it does not count.
+    pub body_timeout: Duration,
     /// Between two requests, before the first one, and while a caller takes nothing of its answer.
     pub idle_timeout: Duration,
     /// Connections open at once; who comes later waits in the system's queue.
     pub max_connections: usize,
     /// A longer head is answered with 431.
     pub max_header_bytes: usize,
+    /// A larger body is answered with 413, but for snapshots that are restored; `None` takes any.
+    pub max_body_bytes: Option<u64>,
 }
 
 impl Limits {
@@ -32,8 +37,10 @@ impl From<&config::Listener> for Limits {
     fn from(listener: &config::Listener) -> Self {
         Self {
             header_timeout: listener.header_timeout,
+            body_timeout: listener.read_timeout,
             idle_timeout: listener.idle_timeout,
             max_connections: listener.max_connections,
+            max_body_bytes: listener.max_request_size,
             ..Self::default()
         }
     }
@@ -43,9 +50,11 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             header_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(300),
             max_connections: 1024,
             max_header_bytes: 64 * 1024,
+            max_body_bytes: Some(32 * 1024 * 1024),
         }
     }
 }

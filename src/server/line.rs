@@ -1,8 +1,10 @@
 //! What is going on on one connection: shared by its wire, its service and its clock, which all live in
 //! one task. The atomics are there to be `Send`, not to be raced for.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+
+use super::flaw::Flaw;
 
 /// See the module's text.
 #[derive(Debug)]
@@ -11,20 +13,26 @@ pub(super) struct Line {
     running: AtomicBool,
     /// A request's head has begun to arrive and has not ended.
     in_head: AtomicBool,
+    /// More of a request's body is wanted than has come.
+    starved: AtomicBool,
     /// We have bytes that the peer does not take.
     blocked: AtomicBool,
     /// Our side is closed; what the peer still sends is read and dropped.
     lingering: AtomicBool,
-    /// No request after this one: the tasks are stopping.
+    /// No request after this one: the tasks are stopping, or nothing more is read.
     ending: AtomicBool,
+    /// The peer took too long for its head or its body.
+    given_up: AtomicBool,
     /// Heads that have ended.
     heads: AtomicU64,
     /// Requests handed to the service.
     begun: AtomicU64,
     /// Bytes that the peer has taken.
     written: AtomicU64,
-    /// The first request, counted from 1, that cannot be understood in one way only.
-    ambiguous: AtomicU64,
+    /// Bytes that came since the newest head ended: of its body, and hardly more.
+    body: AtomicU64,
+    /// The request, counted from 1, that stands in for one that is refused: the last of the connection.
+    refused: OnceLock<(u64, Flaw)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +41,8 @@ pub(super) enum Phase {
     Idle,
     /// A head is arriving.
     Head,
+    /// A request's body is waited for.
+    Body,
     /// A request runs, and it is not the peer that holds it up.
     Running,
     /// The peer does not take its answer.
@@ -46,13 +56,16 @@ impl Line {
         Self {
             running: AtomicBool::new(false),
             in_head: AtomicBool::new(false),
+            starved: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
             lingering: AtomicBool::new(false),
             ending: AtomicBool::new(false),
+            given_up: AtomicBool::new(false),
             heads: AtomicU64::new(0),
             begun: AtomicU64::new(0),
             written: AtomicU64::new(0),
-            ambiguous: AtomicU64::new(u64::MAX),
+            body: AtomicU64::new(0),
+            refused: OnceLock::new(),
         }
     }
 
@@ -62,6 +75,8 @@ impl Line {
             (Phase::Lingering, 0)
         } else if self.blocked.load(Relaxed) {
             (Phase::Blocked, self.written.load(Relaxed))
+        } else if self.starved.load(Relaxed) {
+            (Phase::Body, self.body.load(Relaxed))
         } else if self.running.load(Relaxed) {
             (Phase::Running, 0)
         } else if self.in_head.load(Relaxed) {
@@ -71,15 +86,43 @@ impl Line {
         }
     }
 
+    /// Which request is the newest, and how much of its body has come.
+    pub(super) fn body(&self) -> (u64, u64) {
+        (self.heads.load(Relaxed), self.body.load(Relaxed))
+    }
+
     pub(super) fn head_is_arriving(&self, arriving: bool) {
         self.in_head.store(arriving, Relaxed);
     }
 
-    pub(super) fn head_ended(&self, ambiguous: bool) {
-        let number = self.heads.fetch_add(1, Relaxed) + 1;
-        if ambiguous {
-            self.ambiguous.fetch_min(number, Relaxed);
-        }
+    pub(super) fn head_ended(&self) {
+        self.heads.fetch_add(1, Relaxed);
+        self.body.store(0, Relaxed);
+    }
+
+    /// The head that would be next is answered with this, and is the last.
+    pub(super) fn refuse(&self, flaw: Flaw) {
+        let next = self.heads.load(Relaxed) + 1;
+        // The first flaw is the one that counts: nothing is read behind it.
+        let _set = self.refused.set((next, flaw));
+    }
+
+    /// Is more of a body wanted than has come? Asked anew with each turn of the connection.
+    pub(super) fn starves(&self, starving: bool) {
+        self.starved.store(starving, Relaxed);
+    }
+
+    pub(super) fn body_came(&self, bytes: u64) {
+        self.body.fetch_add(bytes, Relaxed);
+    }
+
+    /// The peer's time is over. False when it was before.
+    pub(super) fn give_up(&self) -> bool {
+        !self.given_up.swap(true, Relaxed)
+    }
+
+    pub(super) fn is_given_up(&self) -> bool {
+        self.given_up.load(Relaxed)
     }
 
     pub(super) fn wrote(&self, bytes: u64) {
@@ -99,12 +142,12 @@ impl Line {
         self.ending.store(true, Relaxed);
     }
 
-    /// A request reaches the service. False when it must be refused, since it can be understood in two ways.
-    pub(super) fn begin(self: &Arc<Self>) -> (Running, bool) {
+    /// A request reaches the service, or is only to be refused.
+    pub(super) fn begin(self: &Arc<Self>) -> (Running, Option<Flaw>) {
         let number = self.begun.fetch_add(1, Relaxed) + 1;
         self.running.store(true, Relaxed);
-        let clear = number < self.ambiguous.load(Relaxed);
-        (Running(Arc::clone(self)), clear)
+        let refused = self.refused.get().filter(|(from, _)| number >= *from);
+        (Running(Arc::clone(self)), refused.map(|(_, flaw)| *flaw))
     }
 }
 

@@ -2,11 +2,13 @@
 //! the body of Vault's answer.
 
 use std::fmt;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http::StatusCode;
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -77,10 +79,7 @@ impl Body {
             match timeout_at(deadline, stream.rest.frame()).await {
                 Ok(None) if read.is_empty() => return Ok(Self::Empty),
                 Ok(None) => return Ok(Self::Full(read.freeze())),
-                Ok(Some(Err(_))) => {
-                    let message = "the request's body broke off before its end";
-                    return Err(Error::new(Kind::BadRequest, message));
-                }
+                Ok(Some(Err(error))) => return Err(broke_off(&error)),
                 Err(_) => {
                     stream.head = (!read.is_empty()).then(|| read.freeze());
                     return Ok(Self::Streamed(stream));
@@ -96,6 +95,31 @@ impl Body {
                 return Ok(Self::Streamed(stream));
             }
         }
+    }
+}
+
+/// Why a caller's body ended early, told by the listener in the kind of its I/O error.
+pub fn broke_off(error: &(dyn std::error::Error + 'static)) -> Error {
+    let mut causes = std::iter::successors(Some(error), |cause| cause.source());
+    let kind = causes.find_map(|cause| cause.downcast_ref::<io::Error>().map(io::Error::kind));
+    match kind {
+        Some(io::ErrorKind::FileTooLarge) => Error::new(
+            Kind::TooLarge,
+            "the request's body is larger than this listener takes: max_request_size in its listener \
+             block sets the limit, -1 for none",
+        ),
+        Some(io::ErrorKind::TimedOut) => Error::new(
+            Kind::NotAdmitted(StatusCode::REQUEST_TIMEOUT),
+            "the request's body did not come in time (http_read_timeout)",
+        ),
+        Some(io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput) => Error::new(
+            Kind::BadRequest,
+            "the chunks of the request's body are not in order",
+        ),
+        _ => Error::new(
+            Kind::BadRequest,
+            "the request's body broke off before its end",
+        ),
     }
 }
 

@@ -153,6 +153,14 @@ fn io_kind(cause: &(dyn StdError + 'static)) -> Option<io::ErrorKind> {
     cause.downcast_ref::<io::Error>().map(io::Error::kind)
 }
 
+/// What went wrong with the body that was to be sent, if that is why.
+pub(super) fn callers_body<'a>(
+    error: &'a (dyn StdError + 'static),
+) -> Option<&'a (dyn StdError + 'static)> {
+    let ours = chain(error).find_map(|cause| cause.downcast_ref::<hyper::Error>());
+    ours.filter(|error| error.is_user())?.source()
+}
+
 /// How Go's server answers plain HTTP on a port for TLS. What follows often does not arrive whole.
 pub(super) fn is_tls_port(head: &Parts, body: Option<&[u8]>) -> bool {
     head.version == Version::HTTP_10

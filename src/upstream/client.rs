@@ -22,7 +22,7 @@ use super::pool::{Failure, Pool};
 use super::reach::Reach;
 use super::replay::{broke_before_answering, spare_copy};
 use super::tls::{Tls, TlsView};
-use super::{Body, UpstreamBody, causes, refusal};
+use super::{Body, UpstreamBody, body, causes, refusal};
 use crate::config;
 use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
@@ -373,6 +373,10 @@ impl Shared {
 
     /// `sent` is what to say where the request was on its way already.
     fn unreachable(&self, error: &Failure, sent: &str) -> Error {
+        // Nothing is wrong with Vault where it is the caller's body that failed.
+        if let Some(of_caller) = causes::callers_body(error) {
+            return body::broke_off(of_caller);
+        }
         // Vault refuses a client certificate after we think that the connection is made.
         let is_refused = causes::is_refused_handshake(error);
         let why = if error.is_connect() || is_refused {

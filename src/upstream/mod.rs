@@ -19,7 +19,7 @@ mod replay;
 mod tls;
 mod verify;
 
-pub use body::{Body, Stream, UpstreamBody};
+pub use body::{Body, Stream, UpstreamBody, broke_off};
 pub use budget::Budget;
 pub use call::{Answer, Call, Place};
 pub use client::Upstream;

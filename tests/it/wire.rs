@@ -59,6 +59,20 @@ impl Wire {
         self.answer(method).await
     }
 
+    /// The next answer; `None` where the stream ends in its place, or with a reset.
+    pub(crate) async fn try_answer(&mut self) -> Option<Message> {
+        let head = self.head().await?;
+        let message = Message {
+            head: head.clone(),
+            body: Vec::new(),
+            whole: true,
+        };
+        if matches!(message.status(), 100..200 | 204) {
+            return Some(message);
+        }
+        Some(self.rest_of(head, true).await)
+    }
+
     /// The next answer, as one to a request of this method.
     pub(crate) async fn answer(&mut self, method: &[u8]) -> Message {
         let head = self.head().await.expect("an answer");

@@ -2,6 +2,7 @@
 
 mod answers;
 mod failures;
+mod framing;
 mod hidden;
 mod process;
 mod requests;
