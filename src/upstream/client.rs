@@ -202,6 +202,16 @@ impl Upstream {
                 ),
             ));
         }
+        if says_its_length_twice(answer.headers()) {
+            return Err(Error::new(
+                Kind::BadAnswer,
+                format!(
+                    "the answer of Vault at {} has both Content-Length and Transfer-Encoding; what stands \
+                     between Leasehold and it?",
+                    shared.address
+                ),
+            ));
+        }
         // An HTTP/1.0 on the way to Vault is no reason to speak it to the caller.
         *answer.version_mut() = http::Version::HTTP_11;
         Ok(answer.map(|incoming| UpstreamBody::new(incoming, place)))
@@ -414,6 +424,11 @@ impl Shared {
             format!("Vault at {} did not answer within {within:?}", self.address),
         )
     }
+}
+
+/// A reader on the way who goes by the other one would end it elsewhere (RFC 9112 §6.3).
+fn says_its_length_twice(headers: &http::HeaderMap) -> bool {
+    headers.contains_key(header::TRANSFER_ENCODING) && headers.contains_key(header::CONTENT_LENGTH)
 }
 
 fn own_headers(given: &[(String, Secret)]) -> Result<Vec<(HeaderName, HeaderValue)>> {

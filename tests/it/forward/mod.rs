@@ -1,6 +1,8 @@
 //! The way of a request through a whole Leasehold, with and without a cache, held to raw bytes at both ends.
 
+mod admission;
 mod answers;
+mod bad_answers;
 mod failures;
 mod framing;
 mod hidden;
