@@ -12,6 +12,8 @@ pub mod config;
 #[cfg(feature = "dev")]
 pub mod dev;
 pub mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod hcl;
 pub mod lease;
 pub mod life;

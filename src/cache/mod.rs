@@ -10,6 +10,8 @@ mod clear;
 mod effect;
 mod entry;
 mod flight;
+#[cfg(any(test, fuzzing))]
+mod fuzzing;
 mod keep;
 mod key;
 mod lead;
@@ -37,6 +39,8 @@ pub use body::{Pipe, ReplyBody};
 pub use clear::{Clear, Cleared};
 use entry::{Entry, Replay, Stay};
 use flight::Flights;
+#[cfg(any(test, fuzzing))]
+pub use fuzzing::fuzz_key;
 use key::{Identity, Key, Keyer, Op};
 use mounts::Mounts;
 pub use store::Size;

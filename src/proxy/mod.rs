@@ -6,6 +6,8 @@
 mod admission;
 mod catch_panic;
 mod forward;
+#[cfg(any(test, fuzzing))]
+mod fuzzing;
 mod heal;
 mod hide;
 mod hosts;
@@ -26,6 +28,8 @@ use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceBuilder};
 
 pub use admission::Rules;
+#[cfg(any(test, fuzzing))]
+pub use fuzzing::fuzz_headers;
 pub use heal::Suspect;
 pub use hosts::Hosts;
 pub use inject::Inject;

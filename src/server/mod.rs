@@ -9,6 +9,8 @@
 mod activated;
 mod connection;
 mod flaw;
+#[cfg(any(test, fuzzing))]
+mod fuzzing;
 mod grammar;
 mod guard;
 mod heads;
@@ -24,6 +26,8 @@ mod wire;
 
 pub use activated::Activated;
 pub use connection::Connections;
+#[cfg(any(test, fuzzing))]
+pub use fuzzing::fuzz_heads;
 pub use guard::Answered;
 pub use limits::Limits;
 pub use listen::{Address, Bound};

@@ -17,7 +17,7 @@ const ROOMS: [&[&str]; 11] = [
     &["sink", "template", "exec"],
     &["server", "admin"],
     &["dev"],
-    &["app", "cli", "main"],
+    &["app", "cli", "main", "fuzzing"],
 ];
 
 /// Rooms on one line that still build on each other: the first may name the second.
