@@ -42,11 +42,19 @@ pub fn fuzz_key(data: &[u8]) {
         let same = one.2 == other.2 || json(one.2).is_some_and(|body| Some(body) == json(other.2));
         assert!(same, "bodies {:?} and {:?}", one.2, other.2);
     }
-    if let Some(body) = json(one.2).filter(|body| !text.contains('.') && body.is_object()) {
+    if let Some(body) = json(one.2).filter(is_exact) {
         let again = (one.0, one.1, &*body.to_string());
-        if !one.2.contains(['e', 'E']) && !one.2.is_empty() {
-            assert_eq!(key(one), key(again), "{:?} as {:?}", one.2, again.2);
-        }
+        assert_eq!(key(one), key(again), "{:?} as {:?}", one.2, again.2);
+    }
+}
+
+/// Does reading lose nothing of its numbers? Where it would, the bytes count as they are.
+fn is_exact(body: &Value) -> bool {
+    match body {
+        Value::Number(number) => number.is_i64() || number.is_u64(),
+        Value::Array(items) => items.iter().all(is_exact),
+        Value::Object(fields) => fields.values().all(is_exact),
+        Value::Null | Value::Bool(_) | Value::String(_) => true,
     }
 }
 

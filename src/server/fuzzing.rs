@@ -4,8 +4,9 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -81,12 +82,11 @@ fn read_by_hyper(bytes: &[u8]) -> (u64, bool) {
             .max_buf_size(128 * 1024)
             .serve_connection(TokioIo::new(stream), service)
     );
-    let mut cx = Context::from_waker(Waker::noop());
-    for _ in 0..1000 {
-        if connection.as_mut().poll(&mut cx).is_ready() {
-            break;
-        }
-    }
+    let woken = Arc::new(Woken(AtomicBool::new(true)));
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut cx = Context::from_waker(&waker);
+    // It asks for more turns while there is something to read; nothing else would wake it.
+    while woken.0.swap(false, Relaxed) && connection.as_mut().poll(&mut cx).is_pending() {}
     let written = written.lock().unwrap_or_else(PoisonError::into_inner);
     let refusals = [&b" 400 "[..], b" 414 ", b" 431 "];
     let refused = refusals
@@ -95,6 +95,14 @@ fn read_by_hyper(bytes: &[u8]) -> (u64, bool) {
         .count();
     let served = *served.lock().unwrap_or_else(PoisonError::into_inner);
     (served, refused > 0)
+}
+
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Relaxed);
+    }
 }
 
 /// Gives bytes and then waits for ever; keeps what is written.
