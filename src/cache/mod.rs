@@ -12,6 +12,7 @@ mod entry;
 mod flight;
 #[cfg(any(test, fuzzing))]
 mod fuzzing;
+mod header_sets;
 mod keep;
 mod key;
 mod lead;
@@ -41,6 +42,7 @@ use entry::{Entry, Replay, Stay};
 use flight::Flights;
 #[cfg(any(test, fuzzing))]
 pub use fuzzing::fuzz_key;
+use header_sets::HeaderSets;
 use key::{Identity, Key, Keyer, Op};
 use mounts::Mounts;
 pub use store::Size;
@@ -128,6 +130,7 @@ struct Room {
     store: Store,
     tokens: Tokens,
     flights: Flights,
+    header_sets: HeaderSets,
     mounts: Mounts,
     next: Next,
     upstream: Upstream,
@@ -172,6 +175,7 @@ impl Cache {
             settings,
             tokens: Tokens::default(),
             flights: Flights::default(),
+            header_sets: HeaderSets::default(),
             mounts: Mounts::default(),
             next,
             upstream,
