@@ -7,16 +7,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{AGE, CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
+use http::header::AGE;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use tokio::time::Instant;
 
 use super::body::ReplyBody;
+use super::heads::on_its_own;
 use super::key::{Identity, Key, Print};
 use crate::lease::Lease;
 use crate::life::Life;
-use crate::vault::headers::X_CACHE;
 
 /// One answer of Vault, kept for one identity.
 pub(super) struct Entry {
@@ -26,7 +26,7 @@ pub(super) struct Entry {
     pub resource: Box<str>,
     pub status: StatusCode,
     /// As a hit sends them; `Age` aside, which is set then.
-    headers: HeaderMap,
+    headers: Arc<HeaderMap>,
     body: Bytes,
     /// The numbers in the body that say how many seconds are left.
     countdowns: Box<[Range<usize>]>,
@@ -87,7 +87,7 @@ impl Entry {
         identity: Identity,
         resource: &str,
         status: StatusCode,
-        headers: &HeaderMap,
+        headers: Arc<HeaderMap>,
         body: &[u8],
         countdowns: Vec<Range<usize>>,
         asked_at: Instant,
@@ -95,12 +95,6 @@ impl Entry {
         replay: Replay,
         lease_print: Option<Print>,
     ) -> Self {
-        let mut kept = HeaderMap::with_capacity(headers.len() + 2);
-        for (name, value) in headers.iter().filter(|(name, _)| !is_per_transfer(name)) {
-            kept.append(name, on_its_own(value));
-        }
-        kept.insert(X_CACHE, HeaderValue::from_static("HIT"));
-        kept.insert(AGE, HeaderValue::from_static("0"));
         let body = Bytes::copy_from_slice(body);
         let replay = replay.on_its_own();
         let refreshed = AtomicU64::new(0);
@@ -111,7 +105,7 @@ impl Entry {
             identity,
             resource,
             status,
-            headers: kept,
+            headers,
             body,
             countdowns,
             asked_at,
@@ -211,7 +205,7 @@ impl Entry {
         };
         let mut response = Response::new(ReplyBody::Full(body));
         *response.status_mut() = self.status;
-        *response.headers_mut() = self.headers.clone();
+        response.headers_mut().clone_from(&self.headers);
         if let Some(age) = response.headers_mut().get_mut(AGE) {
             *age = HeaderValue::from(now.saturating_duration_since(self.asked_at).as_secs());
         }
@@ -264,26 +258,6 @@ impl Static {
     }
 }
 
-/// What hyper hands out are views of the buffers it reads into, eight KiB and more each: kept as they come,
-/// a small answer would keep two of them.
-fn on_its_own(value: &HeaderValue) -> HeaderValue {
-    let Ok(mut copy) = HeaderValue::from_bytes(value.as_bytes()) else {
-        return value.clone();
-    };
-    copy.set_sensitive(value.is_sensitive());
-    copy
-}
-
-/// Headers that belong to one transfer, not to the answer.
-fn is_per_transfer(name: &HeaderName) -> bool {
-    *name == DATE
-        || *name == CONTENT_LENGTH
-        || *name == CONNECTION
-        || *name == TRANSFER_ENCODING
-        || *name == AGE
-        || *name == X_CACHE
-}
-
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Entry")
@@ -301,6 +275,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 pub(super) mod tests {
+    use http::header::{CONTENT_LENGTH, DATE};
+
+    use super::super::heads::Heads;
     use super::super::key::{Keyer, Op};
     use super::*;
     use crate::lease::What;
@@ -325,7 +302,7 @@ pub(super) mod tests {
             Identity::AutoAuth,
             "a",
             StatusCode::OK,
-            &headers,
+            Heads::default().of_hit(&headers),
             body.as_bytes(),
             countdowns,
             Instant::now(),
@@ -353,7 +330,7 @@ pub(super) mod tests {
             Identity::AutoAuth,
             "a",
             StatusCode::OK,
-            &headers,
+            Heads::default().of_hit(&headers),
             &view(),
             Vec::new(),
             Instant::now(),

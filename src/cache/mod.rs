@@ -10,6 +10,7 @@ mod clear;
 mod effect;
 mod entry;
 mod flight;
+mod heads;
 mod keep;
 mod key;
 mod lead;
@@ -37,6 +38,7 @@ pub use body::{Pipe, ReplyBody};
 pub use clear::{Clear, Cleared};
 use entry::{Entry, Replay, Stay};
 use flight::Flights;
+use heads::Heads;
 use key::{Identity, Key, Keyer, Op};
 use mounts::Mounts;
 pub use store::Size;
@@ -122,6 +124,7 @@ struct Room {
     settings: config::Cache,
     keyer: Keyer,
     store: Store,
+    heads: Heads,
     tokens: Tokens,
     flights: Flights,
     mounts: Mounts,
@@ -165,6 +168,7 @@ impl Cache {
             me: Weak::clone(me),
             keyer: Keyer::new(),
             store: Store::new(settings.max_size),
+            heads: Heads::default(),
             settings,
             tokens: Tokens::default(),
             flights: Flights::default(),
