@@ -44,6 +44,10 @@ impl ApiPath {
         let namespace = canonical_namespace(namespace);
         let mut canonical = String::with_capacity(namespace.len() + 1 + inside.len());
         append_segments(&mut canonical, namespace);
+        // As `root` itself, `./root` and `a/../root` are no namespace for Vault.
+        if canonical == "root" {
+            canonical.clear();
+        }
         let header = canonical.len();
         if header > 0 && !inside.is_empty() {
             canonical.push('/');
@@ -358,7 +362,17 @@ mod tests {
             );
         }
         let root = ApiPath::parse("/v1/kv/x", None).unwrap();
-        for header in ["", "root", "/", "root/"] {
+        for header in [
+            "",
+            "root",
+            "/",
+            "root/",
+            "./root",
+            "root/.",
+            "root//",
+            "a/../root",
+            "a/..",
+        ] {
             assert_eq!(ApiPath::parse("/v1/kv/x", Some(header)).unwrap(), root);
         }
     }
