@@ -400,6 +400,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn no_roundabout_name_of_the_root_namespace_ends_the_token() {
+        for namespace in ["./root", "root/.", "root//", "a/../root", "a/..", "."] {
+            let target = "/v1/sys/leases/revoke-prefix/auth/approle";
+            let headers = [("x-vault-namespace", namespace)];
+            let asked = asked("PUT", target, &headers, "");
+            assert!(is_refused(&lent(), asked, With::Ours).await, "{namespace}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_ends_something_else_passes() {
         for (target, headers, body) in [
             ("/v1/auth/token/revoke", vec![], r#"{"token":"hvs.other"}"#),

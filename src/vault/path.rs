@@ -44,6 +44,10 @@ impl ApiPath {
         let namespace = canonical_namespace(namespace);
         let mut canonical = String::with_capacity(namespace.len() + 1 + inside.len());
         append_segments(&mut canonical, namespace);
+        // As `root` itself, `./root` and `a/../root` are no namespace for Vault.
+        if canonical == "root" {
+            canonical.clear();
+        }
         let header = canonical.len();
         if header > 0 && !inside.is_empty() {
             canonical.push('/');
@@ -206,12 +210,14 @@ impl ApiPath {
 
     /// Is this a KV v2 path by its look? (`<mount>/data/...`, `<mount>/metadata/...`)
     pub fn looks_like_kv2(&self) -> bool {
-        self.canonical.split('/').skip(1).any(|segment| {
-            matches!(
-                segment,
-                "data" | "metadata" | "subkeys" | "detailed-metadata"
-            )
-        })
+        self.canonical.split('/').skip(1).any(is_kv2_view)
+    }
+
+    /// As above, and not of a role that happens to be called `data`: reading `database/creds/data` creates something.
+    fn is_kv2_read(&self) -> bool {
+        let mut segments = self.canonical.split('/').skip(1);
+        let first = segments.find(|segment| is_kv2_view(segment) || makes_by_reading(segment));
+        first.is_some_and(is_kv2_view)
     }
 
     /// Is this a path whose answers come with a lease, by its look? (`<mount>/creds/...`)
@@ -247,7 +253,7 @@ pub fn canonical_namespace(header: Option<&str>) -> &str {
 pub fn is_plain_read(path: &str) -> bool {
     ApiPath::parse(path, None).is_some_and(|path| match path.kind() {
         Kind::UiMounts | Kind::Unauthenticated | Kind::TokenLookup => true,
-        Kind::Secret => path.looks_like_kv2(),
+        Kind::Secret => path.is_kv2_read(),
         Kind::Login
         | Kind::TokenCreate
         | Kind::TokenRenew(_)
@@ -259,6 +265,28 @@ pub fn is_plain_read(path: &str) -> bool {
         | Kind::Wrapping
         | Kind::System => false,
     })
+}
+
+fn is_kv2_view(segment: &str) -> bool {
+    matches!(
+        segment,
+        "data" | "metadata" | "subkeys" | "detailed-metadata"
+    )
+}
+
+/// Behind these, engines make a credential for whoever reads the role's name.
+fn makes_by_reading(segment: &str) -> bool {
+    matches!(
+        segment,
+        "creds"
+            | "cred"
+            | "sts"
+            | "key"
+            | "token"
+            | "roleset"
+            | "static-account"
+            | "impersonated-account"
+    )
 }
 
 /// The first segment behind a mount of a KV v2 or database engine, by name.
@@ -358,7 +386,17 @@ mod tests {
             );
         }
         let root = ApiPath::parse("/v1/kv/x", None).unwrap();
-        for header in ["", "root", "/", "root/"] {
+        for header in [
+            "",
+            "root",
+            "/",
+            "root/",
+            "./root",
+            "root/.",
+            "root//",
+            "a/../root",
+            "a/..",
+        ] {
             assert_eq!(ApiPath::parse("/v1/kv/x", Some(header)).unwrap(), root);
         }
     }
@@ -513,6 +551,19 @@ mod tests {
             assert_eq!(ApiPath::parse(odd, None).unwrap(), plain, "{odd}");
         }
         assert_eq!(ApiPath::parse("/v10/x", None), None);
+    }
+
+    #[test]
+    fn a_role_called_data_is_not_taken_for_a_plain_read() {
+        assert!(is_plain_read("/v1/secret/data/creds/app"));
+        for role in [
+            "database/creds/data",
+            "aws/sts/metadata",
+            "gcp/roleset/data/key",
+            "team/db/creds/subkeys",
+        ] {
+            assert!(!is_plain_read(&format!("/v1/{role}")), "{role}");
+        }
     }
 
     #[test]
