@@ -106,7 +106,7 @@ impl Upstream {
         let connector = Connector::new(way, Arc::clone(&tls));
         Ok(Self {
             shared: Arc::new(Shared {
-                forward: Pool::new(connector.clone(), uri.clone(), vault.max_conns.max(1)),
+                forward: Pool::new(connector.clone(), uri.clone(), vault.max_connections.max(1)),
                 own: Pool::new(connector, uri, MOST_OWN_IDLE),
                 tls,
                 address: vault.address.clone(),
@@ -115,11 +115,11 @@ impl Upstream {
                 namespace,
                 headers: own_headers(&vault.headers)?,
                 timeout: vault.timeout,
-                places: Arc::new(Semaphore::new(vault.max_conns.max(1))),
+                places: Arc::new(Semaphore::new(vault.max_connections.max(1))),
                 budget: Budget::new(background.rate, background.burst),
                 reach: Reach::default(),
                 metrics,
-                places_in_all: vault.max_conns.max(1),
+                places_in_all: vault.max_connections.max(1),
             }),
         })
     }
