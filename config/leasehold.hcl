@@ -127,8 +127,8 @@ listener "tcp" {
   #role = "default"
   # Answer 412 to requests without X-Vault-Request: true.
   #require_request_header = false
-  # Names in Host that are answered beside localhost and the loopback addresses; "*" is any. A listener that is not
-  # on loopback answers any unless told otherwise.
+  # Names in Host that are answered beside localhost and the loopback addresses; "*" is any. A listener that is
+  # neither on loopback nor systemd's answers any unless told otherwise.
   #allowed_hosts = ["localhost"]
   # Bytes of a request's body; -1 for no limit.
   #max_request_size = 33554432

@@ -113,7 +113,7 @@ pub struct HttpFlags {
     /// Header of Leasehold's own calls, NAME=VALUE; may be given several times
     #[arg(long, value_name = "NAME=VALUE", value_parser = secret)]
     pub header: Vec<Secret>,
-    /// Follow no redirect of Vault's
+    /// Taken for the peers' sake: no redirect of Vault's is ever followed
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true)]
     pub disable_redirects: Option<bool>,
     /// Taken for the peers' sake: nothing is ever asked

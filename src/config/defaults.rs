@@ -57,7 +57,7 @@ impl Default for Vault {
             timeout: TIMEOUT,
             num_retries: RETRIES,
             http_proxy: None,
-            max_conns: VAULT_CONNECTIONS,
+            max_connections: VAULT_CONNECTIONS,
             headers: Vec::new(),
         }
     }

@@ -83,7 +83,7 @@ fn vault(vault: &Vault) -> Value {
     let mut shown = json!({
         "address": vault.address,
         "timeout": duration(vault.timeout),
-        "max_connections": vault.max_conns,
+        "max_connections": vault.max_connections,
         "tls_skip_verify": tls.danger_skip_verify,
         "retry": { "num_retries": retries },
     });

@@ -79,7 +79,7 @@ pub struct Vault {
     /// Upstream HTTP proxy, only when configured (`VAULT_PROXY_ADDR`, `VAULT_HTTP_PROXY`).
     pub http_proxy: Option<String>,
     /// Upstream connections open at once.
-    pub max_conns: usize,
+    pub max_connections: usize,
     /// Headers of Leasehold's own calls (`-header`).
     pub headers: Vec<(String, Secret)>,
 }

@@ -114,18 +114,6 @@ impl SyntaxError {
 }
 
 impl Value {
-    /// The kind as a message names it.
-    pub fn kind_name(&self) -> &'static str {
-        match self.kind {
-            ValueKind::Null => "null",
-            ValueKind::Bool(_) => "bool",
-            ValueKind::Int(_) | ValueKind::Float(_) => "number",
-            ValueKind::String(_) => "string",
-            ValueKind::List(_) => "list",
-            ValueKind::Object(_) => "object",
-        }
-    }
-
     /// Equality wherever the values stand. `1` and `1.0` differ.
     pub fn same_value(&self, other: &Self) -> bool {
         match (&self.kind, &other.kind) {

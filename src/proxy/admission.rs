@@ -112,8 +112,9 @@ impl Rules {
     }
 }
 
-/// Web pages have no business here, whatever they are and whoever serves them: no answer is theirs to read,
-/// and no request theirs to send. Only a browser adds these headers, and no page can take them off.
+/// Pages of other sites have no business here: no answer is theirs to read, and no request theirs to send. Only
+/// a browser adds these headers, and no page can take them off. What says `same-origin` calls the listener by
+/// the name that it came from: whether that name is good is for `Hosts` to say.
 fn of_a_web_page<B>(request: &Request<B>) -> Option<Error> {
     let headers = request.headers();
     let site = headers.get(SEC_FETCH_SITE).map(HeaderValue::as_bytes);

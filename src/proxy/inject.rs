@@ -106,18 +106,14 @@ impl Inject {
 
     /// The token of now. Paths that Vault answers without one do not wait for it.
     async fn token_for(&mut self, path: &ApiPath) -> Result<Option<Arc<Token>>> {
+        if matches!(path.kind(), Call::Unauthenticated | Call::Login) {
+            return Ok(self.at_hand());
+        }
         let alive = |token: &Option<Arc<Token>>| {
             token
                 .as_ref()
                 .is_some_and(|token| !token.life.is_over(Instant::now()))
         };
-        if matches!(path.kind(), Call::Unauthenticated | Call::Login) {
-            return Ok(self
-                .token
-                .borrow()
-                .clone()
-                .filter(|token| !token.life.is_over(Instant::now())));
-        }
         let deadline = Instant::now() + self.startup_wait;
         match timeout_at(deadline, self.token.wait_for(alive)).await {
             Ok(Ok(token)) => Ok(token.clone()),

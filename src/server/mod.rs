@@ -3,8 +3,8 @@
 //! A connection costs a caller nothing but bytes: it is closed when a head or a body does not arrive in time,
 //! when nothing is asked for too long, and when the caller stops taking an answer. What a caller sends is
 //! read by the letter: a request whose head is not in order is refused before anybody else sees it, and is
-//! the last of its connection. A caller that hangs up cancels its request. Once the tasks are stopping, running requests are finished and idle connections
-//! closed at once.
+//! the last of its connection. A caller that hangs up cancels its request. Once the tasks are stopping,
+//! running requests are finished and idle connections closed at once.
 
 mod activated;
 mod connection;

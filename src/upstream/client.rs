@@ -106,7 +106,7 @@ impl Upstream {
         let connector = Connector::new(way, Arc::clone(&tls));
         Ok(Self {
             shared: Arc::new(Shared {
-                forward: Pool::new(connector.clone(), uri.clone(), vault.max_conns.max(1)),
+                forward: Pool::new(connector.clone(), uri.clone(), vault.max_connections.max(1)),
                 own: Pool::new(connector, uri, MOST_OWN_IDLE),
                 tls,
                 address: vault.address.clone(),
@@ -115,11 +115,11 @@ impl Upstream {
                 namespace,
                 headers: own_headers(&vault.headers)?,
                 timeout: vault.timeout,
-                places: Arc::new(Semaphore::new(vault.max_conns.max(1))),
+                places: Arc::new(Semaphore::new(vault.max_connections.max(1))),
                 budget: Budget::new(background.rate, background.burst),
                 reach: Reach::default(),
                 metrics,
-                places_in_all: vault.max_conns.max(1),
+                places_in_all: vault.max_connections.max(1),
             }),
         })
     }
@@ -192,26 +192,7 @@ impl Upstream {
                 _ => return Err(shared.unreachable(&error, NOT_AGAIN)),
             },
         };
-        // Nobody asked for another protocol, so nobody could speak it.
-        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(Error::new(
-                Kind::BadAnswer,
-                format!(
-                    "Vault at {} answered 101 to a request for no other protocol; is it Vault?",
-                    shared.address
-                ),
-            ));
-        }
-        if says_its_length_twice(answer.headers()) {
-            return Err(Error::new(
-                Kind::BadAnswer,
-                format!(
-                    "the answer of Vault at {} has both Content-Length and Transfer-Encoding; what stands \
-                     between Leasehold and it?",
-                    shared.address
-                ),
-            ));
-        }
+        shared.look_over(&answer)?;
         // An HTTP/1.0 on the way to Vault is no reason to speak it to the caller.
         *answer.version_mut() = http::Version::HTTP_11;
         Ok(answer.map(|incoming| UpstreamBody::new(incoming, place)))
@@ -308,6 +289,26 @@ impl Upstream {
 }
 
 impl Shared {
+    /// Answers that could be taken for something else than they are go to nobody.
+    fn look_over<B>(&self, answer: &Response<B>) -> Result<()> {
+        let wrong = |message: String| Err(Error::new(Kind::BadAnswer, message));
+        // Nobody asked for another protocol, so nobody could speak it.
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return wrong(format!(
+                "Vault at {} answered 101 to a request for no other protocol; is it Vault?",
+                self.address
+            ));
+        }
+        if says_its_length_twice(answer.headers()) {
+            return wrong(format!(
+                "the answer of Vault at {} has both Content-Length and Transfer-Encoding; what stands \
+                 between Leasehold and it?",
+                self.address
+            ));
+        }
+        Ok(())
+    }
+
     async fn place_in_budget(&self, call: &Call<'_>) -> Result<()> {
         let place = async {
             match call.place {

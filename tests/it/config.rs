@@ -68,7 +68,7 @@ fn everything_that_is_said_takes_effect() {
     assert_eq!(config.vault.namespace.as_deref(), Some("team/"));
     assert_eq!(config.vault.num_retries, 0);
     assert_eq!(config.vault.timeout, Duration::from_secs(90));
-    assert_eq!(config.vault.max_conns, 16);
+    assert_eq!(config.vault.max_connections, 16);
     assert!(!config.vault.tls.danger_skip_verify);
     assert_eq!(config.use_auto_auth_token, UseAutoAuthToken::Force);
     let auto_auth = config.auto_auth.as_ref().unwrap();

@@ -342,7 +342,7 @@ const WRITES: u64 = 2_000;
 async fn promise_9_everything_is_bounded() {
     const SIZE: u64 = 200_000;
     let rig = Rig::with(Options::default(), |config| {
-        config.vault.max_conns = 8;
+        config.vault.max_connections = 8;
         config.cache.as_mut().unwrap().max_size = SIZE;
     })
     .await;

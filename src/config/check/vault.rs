@@ -28,7 +28,7 @@ impl Check<'_> {
             http_proxy: self.http_proxy(block, &address),
             address,
             headers: self.overrides.headers.clone(),
-            max_conns: self.count(
+            max_connections: self.count(
                 named("vault.max_connections", max_connections),
                 1..=65_535,
                 defaults::VAULT_CONNECTIONS,

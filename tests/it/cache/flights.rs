@@ -186,7 +186,10 @@ async fn writes_are_sent_each() {
 /// A read that a pooled connection swallows is sent once more when it creates nothing, else not.
 #[tokio::test(start_paused = true)]
 async fn a_closed_pooled_connection_costs_plain_reads_nothing() {
-    let rig = Rig::with(Options::default(), |config| config.vault.max_conns = 1).await;
+    let rig = Rig::with(Options::default(), |config| {
+        config.vault.max_connections = 1
+    })
+    .await;
     rig.get("secret/data/app/warm").await;
     rig.fault(Fault::on("GET", "*").cut_before_head().times(1));
     assert_eq!(rig.get(KV2).await.status, 200);

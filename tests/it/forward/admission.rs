@@ -147,7 +147,7 @@ async fn what_controls_takes_its_own_methods_and_only_as_configured() {
 async fn uploads_that_trickle_keep_nobody_from_vault() {
     let rig = Rig::with(Options::default(), |config| {
         config.cache = None;
-        config.vault.max_conns = 4;
+        config.vault.max_connections = 4;
         config.listeners[0].read_timeout = millis(300);
     })
     .await;

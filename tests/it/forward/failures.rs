@@ -222,7 +222,7 @@ async fn who_finds_no_free_connection_is_told_so() {
     let vault = ByHand::bind().await;
     for cached in EACH {
         let mut config = config(vault.address(), cached);
-        config.vault.max_conns = 1;
+        config.vault.max_connections = 1;
         config.vault.timeout = Duration::from_millis(150);
         let leasehold = start(config).await;
         let mut first = client_of(&leasehold).await;
