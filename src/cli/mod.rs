@@ -6,6 +6,7 @@ mod check;
 #[cfg(feature = "dev")]
 mod dev;
 pub mod flags;
+mod open_files;
 mod process;
 mod run;
 

@@ -10,6 +10,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::check::report;
 use super::complain;
 use super::flags::{HttpFlags, RunFlags};
+use super::open_files;
 use crate::app;
 use crate::config::{
     self, Environment, Finding, Loaded, Log, Overrides, Product, Strictness, Vars,
@@ -54,6 +55,7 @@ fn serve(loaded: Loaded) -> ExitCode {
     } else {
         report(&findings);
     }
+    open_files::raise_for(&config);
     let passed = config::passed(&Environment);
     let outcome = block_on(config.worker_threads, app::run(config, passed, |_| {}));
     finish(outcome, &log)

@@ -341,3 +341,27 @@ async fn several_listeners_serve_the_same_cache() {
     assert_eq!(get(addresses[2], "/agent/v1/metrics").await.status, 200);
     assert_eq!(get(addresses[2], SECRET).await.status, 404);
 }
+
+#[tokio::test]
+async fn as_many_files_may_be_open_as_the_administrator_allows() {
+    let (home, vault) = (Home::new(), Vault::start().await);
+    let config = home.config(&vault, "");
+    for (limits, expected, warned) in [
+        ("ulimit -Sn 100 && ulimit -Hn 3000", "3000", false),
+        ("ulimit -n 100", "100", true),
+    ] {
+        let mut shell = Command::new("sh");
+        let script = format!("{limits} && exec \"$0\" agent -config \"$1\"");
+        shell.args(["-c", &script, BINARY, &config]);
+        let process = Process::run(shell, &[]);
+        process.address().await;
+        let limits = fs::read_to_string(format!("/proc/{}/limits", process.id())).unwrap();
+        let line = limits
+            .lines()
+            .find(|line| line.starts_with("Max open files"));
+        let soft = line.unwrap().split_whitespace().nth(3);
+        assert_eq!(soft, Some(expected));
+        let said = process.stopped_by(Signal::SIGTERM).await.err;
+        assert_eq!(said.contains("needed=1120"), warned, "{said}");
+    }
+}
