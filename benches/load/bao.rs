@@ -6,11 +6,12 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::peers::free_port;
 use crate::secrets::{self, until_it_answers};
 use crate::stand::Result;
 use crate::stand::client::Client;
 use crate::stand::leasehold::{self, Access};
-use crate::stand::program::{Program, free_port};
+use crate::stand::program::Program;
 
 /// In memory, with the secret to forward and an AppRole role that may read it.
 pub(crate) async fn server(core: usize, program: &Path) -> Result<(Program, Access)> {

@@ -5,7 +5,6 @@ use std::process::Command;
 
 use nix::sys::resource::{UsageWho, getrusage};
 
-use crate::stand::linux::{self, Ran};
 use crate::stand::{Result, while_doing};
 
 /// Which core serves, and which one generates the load and has the upstream.
@@ -82,8 +81,8 @@ impl Cores {
         Ok(Moment {
             server: Core::read(&text, self.server)?,
             generator: Core::read(&text, self.generator)?,
-            contestant: linux::ran(contestant)?,
-            upstream: linux::ran(upstream)?,
+            contestant: ran(contestant)?,
+            upstream: ran(upstream)?,
             ourselves: own(UsageWho::RUSAGE_SELF)? + own(UsageWho::RUSAGE_CHILDREN)?,
         })
     }
@@ -94,7 +93,7 @@ impl Core {
     fn read(stat: &str, core: usize) -> Result<Self> {
         let name = format!("cpu{core} ");
         let line = stat.lines().find_map(|line| line.strip_prefix(&name));
-        let ticks: Vec<f64> = line.map(linux::numbers).into_iter().flatten().collect();
+        let ticks: Vec<f64> = line.map(numbers).into_iter().flatten().collect();
         let [user, nice, system, _idle, _wait, irq, softirq, steal, ..] = ticks.as_slice() else {
             return Err(format!("there is no core {core}").into());
         };
@@ -147,4 +146,28 @@ impl Between {
     pub(crate) fn disturbance(&self) -> f64 {
         self.steal + self.waited + self.foreign
     }
+}
+
+/// Seconds that all threads of a process have had a core, and have waited for one that somebody else had.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Ran {
+    pub(crate) running: f64,
+    pub(crate) waiting: f64,
+}
+
+pub(crate) fn ran(pid: u32) -> Result<Ran> {
+    let mut sum = Ran::default();
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+        // A thread may end meanwhile.
+        let text = fs::read_to_string(thread?.path().join("schedstat")).unwrap_or_default();
+        let mut nanoseconds = numbers(&text);
+        sum.running += nanoseconds.next().unwrap_or_default() / 1e9;
+        sum.waiting += nanoseconds.next().unwrap_or_default() / 1e9;
+    }
+    Ok(sum)
+}
+
+/// The numbers in front of the first word that is none.
+fn numbers(text: &str) -> impl Iterator<Item = f64> {
+    text.split_whitespace().map_while(|word| word.parse().ok())
 }

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::bao;
 use crate::contest::median;
-use crate::cores::Cores;
+use crate::cores::{self, Cores};
 use crate::secrets;
 use crate::stand::client::Client;
 use crate::stand::leasehold::{self, Access, Wishes};
@@ -184,9 +184,9 @@ impl Room<'_> {
 
 async fn idle(pid: u32, start: f64) -> Result<Idle> {
     sleep(SETTLING).await;
-    let before = linux::ran(pid)?;
+    let before = cores::ran(pid)?;
     sleep(WATCHED).await;
-    let used = linux::ran(pid)?.running - before.running;
+    let used = cores::ran(pid)?.running - before.running;
     Ok(Idle {
         memory: linux::resident(pid)? / 1024.0,
         cpu: used / WATCHED.as_secs_f64() * 100.0,

@@ -11,6 +11,7 @@ mod contest;
 mod cores;
 mod footprint;
 mod nginx;
+mod peers;
 mod profile;
 mod secrets;
 mod stage;
@@ -25,9 +26,9 @@ use tokio::runtime::Builder;
 
 use contest::{Length, Results};
 use cores::Cores;
+use peers::find_program;
 use stage::Stage;
 use stand::Result;
-use stand::linux::find_program;
 
 #[expect(
     clippy::print_stderr,

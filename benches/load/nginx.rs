@@ -4,11 +4,12 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 
+use crate::peers::free_port;
 use crate::secrets;
 use crate::stand::Result;
 use crate::stand::client::Answer;
 use crate::stand::leasehold::Access;
-use crate::stand::program::{Program, free_port};
+use crate::stand::program::Program;
 
 /// Where `return` answers; everything else is cached.
 pub(crate) const RETURN: &str = "/return";

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use crate::contest::{Contestant, Row};
 use crate::cores::Cores;
+use crate::peers::find_program;
 use crate::secrets::{self, Expect};
 use crate::stand::Result;
 use crate::stand::client::Answer;
 use crate::stand::leasehold::{self, Access, Wishes};
-use crate::stand::linux::find_program;
 use crate::stand::program::Program;
 use crate::wrk::Target;
 use crate::{bao, bare, nginx, vault};

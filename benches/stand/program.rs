@@ -10,7 +10,6 @@ use leasehold::tasks::Tasks;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
-use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -98,12 +97,6 @@ impl Program {
 pub(crate) fn listening_on(line: &str) -> Option<SocketAddr> {
     let (_, address) = line.split_once("listening address=")?;
     address.split_whitespace().next()?.parse().ok()
-}
-
-/// A port that was free a moment ago, for programs that do not tell which one they took.
-pub(crate) async fn free_port() -> Result<SocketAddr> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    Ok(listener.local_addr()?)
 }
 
 /// Reads to the end, so that the program never waits for its reader. What nobody takes is dropped.
