@@ -20,6 +20,8 @@ mod mounts;
 mod pass;
 mod policy;
 mod replace;
+#[doc(hidden)]
+pub mod steps;
 mod store;
 mod tokens;
 
