@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::body::ReplyBody;
 use super::entry::{Entry, Replay, Static, Stay};
-use super::heads::Heads;
+use super::header_sets::HeaderSets;
 use super::key::{Identity, Key, Keyer, Op};
 use super::store::Store;
 use crate::lease::{Lease, What};
@@ -45,7 +45,7 @@ impl Steps {
                 Identity::AutoAuth,
                 path,
                 StatusCode::OK,
-                Heads::default().of_hit(&headers),
+                HeaderSets::default().keep(&headers),
                 body.as_bytes(),
                 vec![digits.clone()],
                 Instant::now(),
