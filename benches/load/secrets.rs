@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::stand::Result;
 use crate::stand::client::{Answer, Client};
+use crate::stand::leasehold::Access;
 
 /// A KV version 2 secret of which the whole answer is some 600 bytes.
 pub(crate) const KV: &str = "/v1/secret/data/app/bench";
@@ -69,6 +70,21 @@ pub(crate) async fn check(
         return Err(format!("{name} answers {target} with this, then with that").into());
     }
     Ok(answer)
+}
+
+/// A token of the role by which Leasehold and its peers log in.
+pub(crate) async fn log_in(vault: &Access) -> Result<String> {
+    let Access {
+        role_id, secret_id, ..
+    } = vault;
+    let login = json!({ "role_id": role_id, "secret_id": secret_id });
+    let mut client = Client::connect(vault.address).await?;
+    let answer = client.post("/v1/auth/approle/login", None, &login).await?;
+    let json = answer.json()?;
+    let token = json.pointer("/auth/client_token").and_then(Value::as_str);
+    token
+        .map(str::to_owned)
+        .ok_or_else(|| format!("no login: {answer:?}").into())
 }
 
 /// Asks until there is a good answer.
