@@ -14,6 +14,8 @@ pub(super) struct Listening {
     tls: Option<Tls>,
     /// It adds the shared token to whatever reaches it from other machines in plain text.
     pub(super) is_insecure: bool,
+    /// Its address was not known when the configuration was checked.
+    is_passed: bool,
 }
 
 impl Listening {
@@ -33,6 +35,7 @@ impl Listening {
             },
             tls: bound.tls().cloned(),
             is_insecure: lends && reachable && !listener.metrics_only && bound.tls().is_none(),
+            is_passed: listener.systemd.is_some(),
         }
     }
 
@@ -62,6 +65,13 @@ impl Listening {
     pub(super) fn say(&self) {
         let (address, tls) = (&self.address, self.tls.is_some());
         tracing::info!(%address, tls, "listening");
+        if self.is_insecure && self.is_passed {
+            tracing::warn!(
+                %address,
+                "this socket of systemd's is reachable from other machines, in plain text: whoever gets there can \
+                 use the auto-auth token"
+            );
+        }
     }
 }
 

@@ -159,7 +159,8 @@ impl Room {
             // Tokens are revoked by the path of their login; whose those are, nobody told us.
             Effect::PrefixRevoked(prefix) if prefix.starts_with("auth/") => {
                 self.everything_revoked();
-                self.own_token_is_revoked(certainty);
+                // What surely covers it is not let through: one question to Vault is enough.
+                self.own_token_is_revoked(Certainty::Doubtful);
             }
             Effect::PrefixRevoked(prefix) if !prefix.is_empty() => {
                 let below = |path: &str| path.contains(prefix.as_str());

@@ -27,7 +27,7 @@ pub(super) fn raise_for(config: &Config) {
 
 fn needed(config: &Config) -> u64 {
     let callers = config.listeners.iter().map(|it| it.max_connections);
-    let connections = callers.fold(config.vault.max_conns, usize::saturating_add);
+    let connections = callers.fold(config.vault.max_connections, usize::saturating_add);
     u64::try_from(connections.saturating_add(OTHERS)).unwrap_or(u64::MAX)
 }
 
