@@ -77,6 +77,9 @@ impl Tasks {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
+        // Tokio aligns what it allocates for a task to 128 bytes, and glibc never joins again what such allocations
+        // split (its bug 14581): with whole futures in them memory grows to several times what is in use.
+        let future = Box::pin(future);
         tokio::spawn(self.tracker.track_future(async move {
             let _named = Named(name);
             future.await

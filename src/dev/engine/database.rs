@@ -23,8 +23,16 @@ pub(crate) struct Database {
     roles: BTreeMap<String, Role>,
     static_roles: BTreeMap<String, StaticRole>,
     users: BTreeMap<String, User>,
-    /// Of each role: how many users at once, at most, so far; and how many in all.
-    peaks: BTreeMap<String, (usize, usize)>,
+    /// Of each role.
+    counts: BTreeMap<String, Count>,
+}
+
+/// How many users of a role there are and were.
+#[derive(Debug, Clone, Copy, Default)]
+struct Count {
+    alive: usize,
+    most_at_once: usize,
+    total: usize,
 }
 
 /// Who can log in to the database.
@@ -88,16 +96,26 @@ impl Database {
     }
 
     pub(crate) fn users_of(&self, role: &str) -> usize {
-        self.users.values().filter(|user| user.role == role).count()
+        self.count(role).alive
     }
 
     /// The most users at once and the number of users made, for `role`.
     pub(crate) fn minted(&self, role: &str) -> (usize, usize) {
-        self.peaks.get(role).copied().unwrap_or_default()
+        let count = self.count(role);
+        (count.most_at_once, count.total)
+    }
+
+    fn count(&self, role: &str) -> Count {
+        self.counts.get(role).copied().unwrap_or_default()
     }
 
     pub(super) fn drop_user(&mut self, username: &str) {
-        self.users.remove(username);
+        let Some(user) = self.users.remove(username) else {
+            return;
+        };
+        if let Some(count) = self.counts.get_mut(&user.role) {
+            count.alive -= 1;
+        }
     }
 
     pub(super) fn renewal_terms(&self, role: &str) -> Option<(Duration, Duration)> {
@@ -182,10 +200,10 @@ impl Database {
         });
         let role = name.to_owned();
         self.users.insert(username, User { role, password });
-        let alive = self.users_of(name);
-        let (peak, total) = self.peaks.entry(name.to_owned()).or_default();
-        *peak = alive.max(*peak);
-        *total += 1;
+        let count = self.counts.entry(name.to_owned()).or_default();
+        count.alive += 1;
+        count.most_at_once = count.most_at_once.max(count.alive);
+        count.total += 1;
         Ok(answer)
     }
 
